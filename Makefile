@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+# Targets: all (the default), check, check-full, bench, demo, lint, format, install, deps,
+# deps-test, clean.
+# Settings: CC CXX CFLAGS LDFLAGS PREFIX DESTDIR BUILD; WERROR= (packagers: warnings do not stop
+# the build), DEBUG=1 (invariants checked on every slow step), SANITIZE=address,undefined or thread,
+# V=1 (whole command lines).
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+CFLAGS  ?= -O2 -g
+WERROR  ?= -Werror
+Q       := $(if $(V),,@)
+STRESS_SECONDS ?= 5
+VERSION := $(shell awk '/define HAK_VERSION_M|define HAK_VERSION_P/ { v = v s $$3; s = "." } \
+                        END { print v }' include/hakmem.h)
+SONAME  := libhakmem.so.$(firstword $(subst ., ,$(VERSION)))
+
+# _GNU_SOURCE is empty, so that a file which defines it for itself says the same.
+CPPFLAGS_ALL = -Iinclude -I. -MMD -MP $(if $(DEBUG),-DHAK_DEBUG=1) $(CPPFLAGS)
+WARNINGS     = -Wall -Wextra -Wundef -Wshadow -Wconversion $(WERROR)
+CODEGEN      = -fPIC -fvisibility=hidden -fno-plt -fno-semantic-interposition \
+               -ftls-model=initial-exec -ffunction-sections -pthread \
+               $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=undefined \
+               -fno-omit-frame-pointer)
+CFLAGS_ALL   = $(CPPFLAGS_ALL) -D_GNU_SOURCE= -std=gnu17 $(WARNINGS) -Wstrict-prototypes \
+               -Wmissing-prototypes -Wvla $(CODEGEN) $(CFLAGS)
+CXXFLAGS_ALL = $(CPPFLAGS_ALL) -std=c++17 $(WARNINGS) $(CODEGEN) $(CFLAGS) $(CXXFLAGS)
+LDFLAGS_ALL  = -pthread -Wl,-z,now -Wl,-z,relro -Wl,--as-needed \
+               $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
+SHARED       = -shared -Wl,-z,defs
+LIBS         = -lnuma -lpthread
+
+# Benchmarks that only call malloc and have an allocator preloaded: linked without the library.
+BENCH_PLAIN := latency mixed_large phases random_mixed_plain server xthread
+DPDK := $(if $(wildcard bench/dpdk.c),$(shell pkg-config --exists libdpdk 2>/dev/null && echo yes))
+
+# What is built, read off the folders.
+programs = $(addprefix $(BUILD)/,$(basename $(wildcard $(1))))
+LIB_OBJ  := $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(filter-out alloc/preload.c, \
+            $(wildcard numa/*.c region/*.c alloc/*.c))))
+STATIC   := $(BUILD)/libhakmem.a
+LIBRARY  := $(STATIC) $(BUILD)/libhakmem.so \
+            $(if $(wildcard alloc/preload.c),$(BUILD)/libhakmem_preload.so)
+STRESS   := $(call programs,tests/stress_*.c)
+TESTS_CC := $(call programs,tests/test_*.cc)
+TESTS    := $(call programs,tests/test_*.c) $(TESTS_CC)
+TOOLS    := $(patsubst tools/%.c,$(BUILD)/%,$(wildcard tools/*.c))
+EXAMPLES_CC := $(call programs,examples/*.cc)
+EXAMPLES := $(call programs,examples/*.c) $(EXAMPLES_CC)
+BENCH    := $(filter-out $(if $(DPDK),,$(BUILD)/bench/dpdk),$(call programs,bench/*.c))
+PLAIN    := $(addprefix $(BUILD)/bench/,$(BENCH_PLAIN))
+PROGRAMS := $(STRESS) $(TESTS) $(EXAMPLES) $(filter-out $(PLAIN),$(BENCH))
+SANITIZED := $(foreach kind,asan tsan,$(STRESS:$(BUILD)/%=$(BUILD)/$(kind)/%))
+
+.PHONY: all library programs check check-full sanitized bench demo lint install deps deps-check \
+        deps-test need-deps stress format clean FORCE
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: library $(TOOLS)
+library: $(LIBRARY)
+programs: all $(TESTS) $(STRESS) $(EXAMPLES)
+
+# ---- the library -----------------------------------------------------------------------------
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/.flags | need-deps
+	@mkdir -p $(@D); echo '  CC    $@'
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_MORE) -c -o $@ $<
+
+$(BUILD)/obj/%.o: %.cc $(BUILD)/.flags | need-deps
+	@mkdir -p $(@D); echo '  CXX   $@'
+	$(Q)$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
+
+# Written anew only when what they hold changes: other flags rebuild everything, another list of
+# sources the libraries.
+$(BUILD)/.flags: STAMP = $(CC) $(CXX) $(CFLAGS_ALL) $(CXXFLAGS_ALL) $(LDFLAGS_ALL)
+$(BUILD)/.sources: STAMP = $(LIB_OBJ)
+$(BUILD)/.flags $(BUILD)/.sources: FORCE
+	@mkdir -p $(@D)
+	@echo '$(STAMP)' | cmp -s - $@ || echo '$(STAMP)' >$@
+
+$(STATIC): $(LIB_OBJ) $(BUILD)/.sources
+	@rm -f $@; echo '  AR    $@'
+	$(Q)$(AR) rcs $@ $(LIB_OBJ)
+
+$(BUILD)/libhakmem.so: $(LIB_OBJ) $(BUILD)/.sources
+	@echo '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) $(SHARED) -Wl,-soname,$(SONAME) -o $@ $(LIB_OBJ) $(LIBS)
+	@ln -sf libhakmem.so $(BUILD)/$(SONAME)
+
+$(BUILD)/libhakmem_preload.so: $(LIB_OBJ) $(BUILD)/obj/alloc/preload.o $(BUILD)/.sources
+	@echo '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) $(SHARED) -o $@ $(LIB_OBJ) $(BUILD)/obj/alloc/preload.o $(LIBS)
+
+# ---- programs --------------------------------------------------------------------------------
+
+LINK = $(CC)
+$(TESTS_CC) $(EXAMPLES_CC): LINK = $(CXX)
+$(BUILD)/bench/dpdk: LIBS_MORE = $(shell pkg-config --libs libdpdk)
+$(BUILD)/obj/bench/dpdk.o: CFLAGS_MORE = $(subst -I,-isystem ,$(shell pkg-config --cflags libdpdk))
+
+$(PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(STATIC)
+	@mkdir -p $(@D); echo '  LINK  $@'
+	$(Q)$(LINK) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_MORE) $(LIBS) -lm
+
+$(TOOLS): $(BUILD)/%: $(BUILD)/obj/tools/%.o $(STATIC)
+	@echo '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lm
+
+$(PLAIN): $(BUILD)/%: $(BUILD)/obj/%.o
+	@mkdir -p $(@D); echo '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ -lm
+
+# ---- what to do with them --------------------------------------------------------------------
+
+# As many jobs as processors, unless this make was itself given a number.
+JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+SUBMAKE = +@$(MAKE) --no-print-directory $(JOBS)
+export BUILD CC CXX CPPFLAGS
+
+check: deps-check
+	$(SUBMAKE) programs sanitized
+	@STRESS_SECONDS=$(STRESS_SECONDS) tests/run.sh $(TESTS) \
+	    $(wildcard tests/test_*.sh) $(STRESS) $(SANITIZED)
+
+check-full: deps-check
+	$(SUBMAKE) programs sanitized bench
+	@STRESS_SECONDS=60 TEST_TIMEOUT=900 tests/run.sh $(STRESS) $(SANITIZED) \
+	    $(wildcard tests/full_*.sh)
+
+sanitized:
+	$(SUBMAKE) BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS='-O1 -g' stress
+	$(SUBMAKE) BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS='-O1 -g' stress
+
+stress: $(STRESS)
+
+bench: library $(BENCH)
+	$(if $(wildcard bench/dpdk.c),$(if $(DPDK),,@echo \
+	    'bench/dpdk is left out: no libdpdk here (apt-get install libdpdk-dev)'))
+
+demo: deps
+	$(SUBMAKE) all
+	@$(BUILD)/demo
+
+lint:
+	@tools/deps.sh need-lint
+	@tools/lint.sh
+format:
+	@tools/lint.sh format
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 $(wildcard include/*.h include/*.hpp) $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(STATIC) $(DESTDIR)$(LIBDIR)
+	install -m 755 $(BUILD)/libhakmem.so $(DESTDIR)$(LIBDIR)/libhakmem.so.$(VERSION)
+	ln -sf libhakmem.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libhakmem.so
+	$(if $(filter %_preload.so,$(LIBRARY)),install -m 755 $(BUILD)/libhakmem_preload.so \
+	    $(DESTDIR)$(LIBDIR))
+	@printf '%s\n' 'Name: hakmem' 'Version: $(VERSION)' \
+	    'Description: memory allocator in a region set aside before the work starts' \
+	    'Cflags: -I$(PREFIX)/include' 'Libs: -L$(LIBDIR) -lhakmem' 'Libs.private: $(LIBS)' \
+	    >$(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc
+
+need-deps:
+	@tools/deps.sh need
+deps:
+	@tools/deps.sh build
+deps-check:
+	@tools/deps.sh check
+deps-test:
+	@tools/deps.sh test
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(wildcard $(BUILD)/obj/*/*.d)

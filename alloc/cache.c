@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: MIT */
+/* The thread cache's misses; see cache.h. */
+#include "alloc/cache.h"
+
+#include "alloc/magazine.h"
+#include "alloc/refill.h"
+#include "alloc/sharedpool.h"
+
+/* A class's cache holds at most so many objects and bytes, budget permitting. */
+#define CACHE_OBJECTS_MAX 4096
+#define CACHE_BYTES_MAX ((size_t)1 << 20)
+#define INLINE_BYTES ((size_t)64 << 10)
+#define REFILL_FIRST 4
+#define DIRECT_FREES 8
+#define FLUSHES_ALONE 8
+
+static bool inline_now(const struct bin *bin)
+{
+    return bin->magazine == MAGAZINE_NONE;
+}
+
+/* Capacity is promised before it is used; false where the node's caches may not hold more. */
+static bool reserve(struct pool *pool, size_t bytes)
+{
+    /* Relaxed: a budget; nothing else is published by it. */
+    size_t before = atomic_fetch_add_explicit(&pool->cached_bytes, bytes, memory_order_relaxed);
+
+    if (before + bytes <= pool->cached_bytes_limit) {
+        return true;
+    }
+    atomic_fetch_sub_explicit(&pool->cached_bytes, bytes, memory_order_relaxed);
+    return false;
+}
+
+static void unreserve(struct pool *pool, size_t bytes)
+{
+    atomic_fetch_sub_explicit(&pool->cached_bytes, bytes, memory_order_relaxed);
+}
+
+static size_t magazine_bytes(const struct thread *thread, unsigned class)
+{
+    return thread->caches[class].magazine_objects * sizeclass_bytes(class);
+}
+
+static uint32_t magazine_get(struct thread *thread, unsigned class)
+{
+    size_t bytes = magazine_bytes(thread, class);
+    uint32_t magazine = thread->spare_magazine;
+
+    if (!reserve(thread->pool, bytes)) {
+        return MAGAZINE_NONE;
+    }
+    if (magazine != MAGAZINE_NONE) {
+        thread->spare_magazine = MAGAZINE_NONE;
+        return magazine;
+    }
+    magazine = magazine_claim(thread->pool, thread->slot * 64);
+    if (magazine == MAGAZINE_NONE) {
+        unreserve(thread->pool, bytes);
+    }
+    return magazine;
+}
+
+static void magazine_put(struct thread *thread, unsigned class, uint32_t magazine)
+{
+    unreserve(thread->pool, magazine_bytes(thread, class));
+    if (thread->spare_magazine == MAGAZINE_NONE) {
+        thread->spare_magazine = magazine;
+    } else {
+        magazine_give_back(thread->pool, magazine);
+    }
+}
+
+/* Makes a magazine the current one, with so many objects in it. */
+static void use_magazine(struct thread *thread, unsigned class, uint32_t magazine, unsigned objects)
+{
+    struct bin *bin = &thread->bins[class];
+
+    bin->magazine = magazine;
+    bin->low = magazine_slots(thread->pool, magazine);
+    bin->top = bin->low + objects;
+    bin->limit = bin->low + thread->caches[class].magazine_objects;
+}
+
+static void use_inline(struct thread *thread, unsigned class, unsigned objects)
+{
+    struct bin *bin = &thread->bins[class];
+
+    bin->magazine = MAGAZINE_NONE;
+    bin->low = thread->caches[class].slots;
+    bin->top = bin->low + objects;
+    bin->limit = bin->low + thread->caches[class].inline_objects;
+}
+
+static void open_bin(struct thread *thread, unsigned class)
+{
+    struct class_cache *cache = &thread->caches[class];
+    size_t bytes = sizeclass_bytes(class);
+    size_t objects = INLINE_BYTES / bytes;
+
+    objects = objects < 1 ? 1 : objects > CACHE_INLINE_OBJECTS ? CACHE_INLINE_OBJECTS : objects;
+    while (objects > 0 && !reserve(thread->pool, objects * bytes)) {
+        objects /= 2;
+    }
+    if (objects == 0) {
+        return; /* the node's caches are full: this bin stays closed, and works without */
+    }
+    cache->inline_objects = (uint8_t)objects;
+    cache->open = 1;
+    cache->refill_next = REFILL_FIRST;
+    cache->refilled = 0;
+    cache->flushes_alone = 0;
+    use_inline(thread, class, 0);
+}
+
+static void send_back(struct thread *thread, unsigned class, void *const *pointers, unsigned count)
+{
+    sharedpool_release(thread, class, pointers, count);
+    count_add(&thread->class_counts[class].cache_flushes, 1);
+    count_add(&thread->class_counts[class].flushed_objects, count);
+}
+
+/* Chain: the current magazine is full and goes below; another takes its place. */
+static void chain_current(struct thread *thread, unsigned class)
+{
+    struct class_cache *cache = &thread->caches[class];
+    struct bin *bin = &thread->bins[class];
+    struct magazine_link *link = magazine_link(thread->pool, bin->magazine);
+
+    link->older = cache->newest;
+    link->newer = MAGAZINE_NONE;
+    if (cache->newest != MAGAZINE_NONE) {
+        magazine_link(thread->pool, cache->newest)->newer = bin->magazine;
+    } else {
+        cache->oldest = bin->magazine;
+    }
+    cache->newest = bin->magazine;
+    bin->depth++;
+}
+
+static uint32_t unchain_oldest(struct thread *thread, unsigned class)
+{
+    struct class_cache *cache = &thread->caches[class];
+    uint32_t magazine = cache->oldest;
+    uint32_t newer = magazine_link(thread->pool, magazine)->newer;
+
+    cache->oldest = newer;
+    if (newer == MAGAZINE_NONE) {
+        cache->newest = MAGAZINE_NONE;
+    } else {
+        magazine_link(thread->pool, newer)->older = MAGAZINE_NONE;
+    }
+    thread->bins[class].depth--;
+    return magazine;
+}
+
+static uint32_t unchain_newest(struct thread *thread, unsigned class)
+{
+    struct class_cache *cache = &thread->caches[class];
+    uint32_t magazine = cache->newest;
+    uint32_t older = magazine_link(thread->pool, magazine)->older;
+
+    cache->newest = older;
+    if (older == MAGAZINE_NONE) {
+        cache->oldest = MAGAZINE_NONE;
+    } else {
+        magazine_link(thread->pool, older)->newer = MAGAZINE_NONE;
+    }
+    thread->bins[class].depth--;
+    return magazine;
+}
+
+/* The stack was too short, or is longer than it need be. */
+static void adapt(struct thread *thread, unsigned class)
+{
+    struct class_cache *cache = &thread->caches[class];
+    struct bin *bin = &thread->bins[class];
+
+    if (cache->refilled) {
+        size_t most = min_size(CACHE_OBJECTS_MAX, CACHE_BYTES_MAX / sizeclass_bytes(class));
+        if ((bin->depth_max + 2U) * cache->magazine_objects <= most) {
+            bin->depth_max++;
+        }
+        cache->refilled = 0;
+        cache->flushes_alone = 0;
+    } else if (++cache->flushes_alone >= FLUSHES_ALONE) {
+        cache->flushes_alone = 0;
+        if (bin->depth_max > 1) {
+            bin->depth_max--;
+        }
+    }
+}
+
+/* Half of the current array, the older half, goes back. */
+static void flush_half(struct thread *thread, unsigned class)
+{
+    struct bin *bin = &thread->bins[class];
+    unsigned held = (unsigned)(bin->top - bin->low);
+    unsigned half = (held + 1) / 2;
+    void *old[MAGAZINE_OBJECTS];
+
+    __builtin_memcpy(old, bin->low, half * sizeof(void *));
+    __builtin_memmove(bin->low, bin->low + half, (held - half) * sizeof(void *));
+    bin->top -= half;
+    send_back(thread, class, old, half);
+}
+
+static void flush_oldest(struct thread *thread, unsigned class)
+{
+    uint32_t magazine = unchain_oldest(thread, class);
+    struct class_cache *cache = &thread->caches[class];
+    struct bin *bin = &thread->bins[class];
+
+    chain_current(thread, class);
+    send_back(thread, class, magazine_slots(thread->pool, magazine), cache->magazine_objects);
+    if (bin->depth > bin->depth_max) {
+        /* It has been shortened: one more goes. */
+        uint32_t more = unchain_oldest(thread, class);
+        send_back(thread, class, magazine_slots(thread->pool, more), cache->magazine_objects);
+        magazine_put(thread, class, more);
+    }
+    use_magazine(thread, class, magazine, 0);
+}
+
+static void make_room(struct thread *thread, unsigned class)
+{
+    struct bin *bin = &thread->bins[class];
+    struct class_cache *cache = &thread->caches[class];
+    uint32_t magazine = MAGAZINE_NONE;
+
+    if (inline_now(bin)) {
+        if (cache->magazine_objects > cache->inline_objects) {
+            magazine = magazine_get(thread, class);
+        }
+        if (magazine == MAGAZINE_NONE) {
+            flush_half(thread, class);
+            return;
+        }
+        unsigned held = (unsigned)(bin->top - bin->low);
+        __builtin_memcpy(magazine_slots(thread->pool, magazine), bin->low, held * sizeof(void *));
+        use_magazine(thread, class, magazine, held);
+        return;
+    }
+    if (bin->depth < bin->depth_max) {
+        magazine = magazine_get(thread, class);
+    }
+    if (magazine != MAGAZINE_NONE) {
+        chain_current(thread, class);
+        use_magazine(thread, class, magazine, 0);
+        return;
+    }
+    adapt(thread, class);
+    if (bin->depth > 0) {
+        flush_oldest(thread, class);
+    } else {
+        flush_half(thread, class);
+    }
+}
+
+void cache_full(struct thread *thread, unsigned class, void *pointer)
+{
+    struct bin *bin = &thread->bins[class];
+    struct class_cache *cache = &thread->caches[class];
+
+    if (!cache->open) {
+        if (++cache->direct_frees >= DIRECT_FREES &&
+            (thread->heap->layers & LAYER_CACHE) != 0) {
+            cache->direct_frees = 0;
+            open_bin(thread, class);
+        }
+        if (!cache->open) {
+            sharedpool_release(thread, class, &pointer, 1);
+            return;
+        }
+    }
+    if (bin->top == bin->limit) {
+        make_room(thread, class);
+    }
+    *bin->top++ = pointer;
+}
+
+/* How many the next refill asks for: few at first, so that a class used once costs little. */
+static unsigned refill_size(struct thread *thread, unsigned class)
+{
+    struct class_cache *cache = &thread->caches[class];
+    struct bin *bin = &thread->bins[class];
+    unsigned want = cache->refill_next;
+
+    if (inline_now(bin) && want > cache->inline_objects &&
+        cache->magazine_objects > cache->inline_objects) {
+        uint32_t magazine = magazine_get(thread, class);
+        if (magazine != MAGAZINE_NONE) {
+            use_magazine(thread, class, magazine, 0);
+        }
+    }
+    unsigned room = (unsigned)(bin->limit - bin->low);
+    if (want < room) {
+        cache->refill_next = (uint8_t)(want * 2 < MAGAZINE_OBJECTS ? want * 2 : MAGAZINE_OBJECTS);
+        return want;
+    }
+    cache->refill_next = (uint8_t)(room < MAGAZINE_OBJECTS / 2 ? room + 1 : MAGAZINE_OBJECTS);
+    return room;
+}
+
+/* From the chain, without asking below: true where the bin has objects now. */
+static bool fall_back(struct thread *thread, unsigned class)
+{
+    struct bin *bin = &thread->bins[class];
+
+    if (bin->depth == 0) {
+        return false;
+    }
+    magazine_put(thread, class, bin->magazine);
+    uint32_t magazine = unchain_newest(thread, class);
+    use_magazine(thread, class, magazine, thread->caches[class].magazine_objects);
+    return true;
+}
+
+void *cache_empty(struct thread *thread, unsigned class)
+{
+    struct class_cache *cache = &thread->caches[class];
+    struct bin *bin = &thread->bins[class];
+    void *batch[MAGAZINE_OBJECTS];
+    unsigned want = 1;
+
+    if (fall_back(thread, class)) {
+        return *--bin->top;
+    }
+    if (!cache->open && (thread->heap->layers & LAYER_CACHE) != 0) {
+        open_bin(thread, class);
+    }
+    if (cache->open) {
+        want = refill_size(thread, class);
+    }
+    unsigned got = refill(thread, class, batch, want);
+    if (got == 0) {
+        return NULL;
+    }
+    cache->refilled = 1;
+    /* Lowest address on top, so that neighbours are handed out one after the other. The bin may be
+     * another than before: a refill near the end of the region empties all caches. */
+    while (got > 1 && bin->top < bin->limit) {
+        *bin->top++ = batch[--got];
+    }
+    if (unlikely(got > 1)) {
+        sharedpool_release(thread, class, batch + 1, got - 1);
+    }
+    return batch[0];
+}
+
+unsigned cache_take(struct thread *thread, unsigned class, void **out, unsigned want)
+{
+    struct bin *bin = &thread->bins[class];
+    unsigned held = (unsigned)(bin->top - bin->low);
+
+    if (held == 0) {
+        void *pointer = cache_empty(thread, class);
+        if (pointer == NULL) {
+            return 0;
+        }
+        *out = pointer;
+        return 1;
+    }
+    unsigned count = held < want ? held : want;
+    bin->top -= count;
+    __builtin_memcpy(out, bin->top, count * sizeof(void *));
+    return count;
+}
+
+static void drain_class(struct thread *thread, unsigned class)
+{
+    struct class_cache *cache = &thread->caches[class];
+    struct bin *bin = &thread->bins[class];
+
+    if (!cache->open) {
+        return;
+    }
+    unsigned held = (unsigned)(bin->top - bin->low);
+    if (held > 0) {
+        send_back(thread, class, bin->low, held);
+    }
+    if (!inline_now(bin)) {
+        magazine_put(thread, class, bin->magazine);
+    }
+    while (bin->depth > 0) {
+        uint32_t magazine = unchain_newest(thread, class);
+        send_back(thread, class, magazine_slots(thread->pool, magazine), cache->magazine_objects);
+        magazine_put(thread, class, magazine);
+    }
+    unreserve(thread->pool, cache->inline_objects * sizeclass_bytes(class));
+    cache->open = 0;
+    bin->top = bin->low = bin->limit = NULL;
+    bin->magazine = MAGAZINE_NONE;
+}
+
+void cache_drain(struct thread *thread)
+{
+    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+        drain_class(thread, class);
+    }
+    if (thread->spare_magazine != MAGAZINE_NONE) {
+        magazine_give_back(thread->pool, thread->spare_magazine);
+        thread->spare_magazine = MAGAZINE_NONE;
+    }
+}
+
+void cache_init(struct thread *thread)
+{
+    thread->spare_magazine = MAGAZINE_NONE;
+    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+        struct class_cache *cache = &thread->caches[class];
+        size_t objects = thread->pool->batch_bytes / sizeclass_bytes(class);
+
+        cache->newest = cache->oldest = MAGAZINE_NONE;
+        cache->magazine_objects =
+            (uint16_t)(objects < 2 ? 2 : objects > MAGAZINE_OBJECTS ? MAGAZINE_OBJECTS : objects);
+        cache->open = 0;
+        cache->direct_frees = 0;
+        thread->bins[class] =
+            (struct bin){.magazine = MAGAZINE_NONE, .depth = 0, .depth_max = 1};
+    }
+}
+
+bool cache_check(const struct thread *thread)
+{
+    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+        const struct class_cache *cache = &thread->caches[class];
+        const struct bin *bin = &thread->bins[class];
+        unsigned depth = 0;
+        uint32_t older = MAGAZINE_NONE;
+
+        if (bin->top < bin->low || bin->top > bin->limit ||
+            (!cache->open && bin->top != bin->limit)) {
+            return false;
+        }
+        for (uint32_t at = cache->oldest; at != MAGAZINE_NONE; depth++) {
+            const struct magazine_link *link = magazine_link(thread->pool, at);
+            if (link->older != older || depth > bin->depth ||
+                bitset_test(&thread->pool->magazines.free, at)) {
+                return false;
+            }
+            older = at;
+            at = link->newer;
+        }
+        if (depth != bin->depth || older != cache->newest) {
+            return false;
+        }
+    }
+    return true;
+}

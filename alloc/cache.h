@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The thread cache (unified cache): per class a stack of object pointers, popped and pushed at one
+ * end by the hit paths in front.c. This room has the two misses.
+ *
+ * A stack is a chain of magazines of up to 64 pointers; below the first it lives in the slot's
+ * inline slots. So it grows and shrinks by one magazine, no pointers are moved, and one miss
+ * handles one magazine: that bounds the longest call.
+ *
+ *   full   climb to a further magazine, or send the oldest one's objects back and reuse it
+ *   empty  fall back to the newest full magazine, or refill
+ *
+ * Chain length adapts: a flush that a refill came before says that the stack is too short, so it
+ * may grow by one; several flushes without a refill (a thread that only frees) let it shrink. What
+ * all caches of a node together can hold is bounded by cached_bytes_limit, 3 % of its segment.
+ *
+ * Bins start closed: until a thread has allocated of a class, or freed a few of it, objects that
+ * it frees go back to their slab at once. An object that another thread made, whose neighbours in
+ * the cache line that thread still uses, is so not handed out here, which would make the two write to
+ * one line for good.
+ */
+#ifndef HAK_ALLOC_CACHE_H
+#define HAK_ALLOC_CACHE_H
+
+#include "alloc/thread.h"
+
+/* The bin had nothing: an object, or NULL where the node is exhausted (errno set). */
+void *cache_empty(struct thread *thread, unsigned class);
+/* The bin had no room: takes the object all the same. */
+void cache_full(struct thread *thread, unsigned class, void *pointer);
+/* Count objects, as far as the bin and one refill have them, to out; how many. */
+unsigned cache_take(struct thread *thread, unsigned class, void **out, unsigned want);
+/* Sends everything back and closes the bins. */
+void cache_drain(struct thread *thread);
+/* Class-wise limits for the thread's pool; bins closed. */
+void cache_init(struct thread *thread);
+bool cache_check(const struct thread *thread);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* The exhaustion ladder's rungs and its record; see exhaust.h. */
+#include "alloc/exhaust.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "alloc/refill.h"
+#include "region/errlog.h"
+#include "region/units.h"
+
+static bool call_reclaimer(struct thread *thread, size_t size_bytes)
+{
+    struct hak_region *heap = thread->heap;
+
+    if (heap->on_exhausted == NULL || thread->in_reclaimer) {
+        return false;
+    }
+    thread->in_reclaimer = true;
+    heap->on_exhausted(heap, size_bytes, heap->on_exhausted_argument);
+    thread->in_reclaimer = false;
+    thread_drain(thread);
+    return true;
+}
+
+bool exhaust_relieve(struct thread *thread, enum exhaust_step step, size_t size_bytes)
+{
+    switch (step) {
+    case EXHAUST_OWN:
+        thread_drain(thread);
+        return true;
+    case EXHAUST_IDLE:
+        return thread_reclaim_idle(thread->heap, thread);
+    case EXHAUST_RECLAIMER:
+        return call_reclaimer(thread, size_bytes);
+    case EXHAUST_STEPS:
+        break;
+    }
+    return false;
+}
+
+void *exhaust_other_node(struct thread *thread, unsigned class)
+{
+    struct hak_region *heap = thread->heap;
+
+    if (heap->exhausted != HAK_EXHAUSTED_ANY_NODE) {
+        return NULL;
+    }
+    for (uint32_t n = 0; n + 1 < heap->pool_count; n++) {
+        struct pool *pool = &heap->pools[thread->pool->nearest[n]];
+        void *object = refill_from_pool(thread, pool, class);
+        if (object != NULL) {
+            count_add(&thread->counts.other_node_allocs, 1);
+            return object;
+        }
+    }
+    return NULL;
+}
+
+void exhaust_record(struct thread *thread, struct pool *pool, size_t size_bytes, size_t alignment,
+                    unsigned class)
+{
+    struct thread_error *error = &thread->error;
+
+    count_add(&thread->counts.exhausted, 1);
+    *error = (struct thread_error){
+        .sequence = errlog_next_sequence(),
+        .kind = HAK_ERROR_EXHAUSTED,
+        .code = -ENOMEM,
+        .node = pool->segment->node,
+        .size_class = class,
+        .size_bytes = size_bytes,
+        .alignment = alignment,
+        /* Relaxed: figures for a person. */
+        .free_bytes = (size_t)atomic_load_explicit(&pool->segment->free_unit_count,
+                                                   memory_order_relaxed)
+                      << UNIT_LOG2,
+        .largest_free_bytes = units_largest_run(pool->segment) << UNIT_LOG2,
+        .stranded_bytes = atomic_load_explicit(&pool->cached_bytes, memory_order_relaxed),
+    };
+    errno = ENOMEM;
+}
+
+void exhaust_refuse(struct thread *thread, enum hak_error_kind kind, int code, size_t size_bytes,
+                    size_t alignment, int node)
+{
+    struct hak_error error;
+
+    errno = -code;
+    if (thread != NULL) {
+        thread->error = (struct thread_error){.sequence = errlog_next_sequence(),
+                                              .kind = kind,
+                                              .code = code,
+                                              .node = node,
+                                              .size_bytes = size_bytes,
+                                              .alignment = alignment};
+        return;
+    }
+    errlog_fail(&error, code, kind, "allocation of %zu bytes: %s", size_bytes,
+                kind == HAK_ERROR_NO_REGION ? "there is no region; call hak_region_init first"
+                                            : "no thread slot left in this region");
+    error.size_bytes = size_bytes;
+    error.alignment = alignment;
+    error.node = node;
+    errlog_store(&error);
+    errno = -code;
+}

@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The public allocation and freeing calls: the two journeys, told once.
+ *
+ *   hak_malloc(size)                            hak_free(p)
+ *     bin of the size   table, or computed        unit = (p - home_base) >> 16
+ *     bin has objects:  pop, done                 unit of my node's segment?  the one compare that
+ *     | empty                                     |    rejects foreign, NULL and other nodes'
+ *     cache_empty       older magazines           class = home_map[unit]
+ *     | none                                      bin has room: push, done
+ *     refill            page box, warm pool,      | full
+ *     |                 shared pool               cache_full      a further magazine, or the oldest
+ *     exhaust           what others hold back     |               one goes back in a batch
+ *     NULL, ENOMEM                                sharedpool_release  one or per word, one add per
+ *                                                                 slab; empty slabs to everybody
+ *   over 256 KiB: large_alloc                     (slow: other node -> outbox, large -> large_free,
+ *                                                  neither -> misuse_report)
+ *
+ * The hit paths are malloc_hit and free_hit. They read the thread's slot and one byte of the class
+ * map; they call nothing. A thread without a slot, a class map byte without a bin and a bin that
+ * is closed are all bins that are empty and full at once.
+ *
+ * A handle's calls are the same code with another thread-local entry; heap NULL is the default.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "alloc/cache.h"
+#include "alloc/exhaust.h"
+#include "alloc/large.h"
+#include "alloc/misuse.h"
+#include "alloc/outbox.h"
+#include "alloc/refill.h"
+#include "alloc/sharedpool.h"
+#include "region/errlog.h"
+
+/* ---- the hit paths ---- */
+
+HAK_INLINE struct bin *bin_of_small(struct thread *thread, size_t size)
+{
+    return (struct bin *)(void *)((char *)thread + thread->bin_offset[(size + 15) / 16]);
+}
+
+/* NULL: a miss. */
+HAK_INLINE void *bin_pop(struct bin *bin)
+{
+    void **top = bin->top;
+
+    if (unlikely(top == bin->low)) {
+        return NULL;
+    }
+    bin->top = top - 1;
+    return top[-1];
+}
+
+/* False: a miss. */
+HAK_INLINE bool free_hit(struct thread *thread, void *pointer)
+{
+    uintptr_t unit = ((uintptr_t)pointer - thread->home_base) >> UNIT_LOG2;
+
+    if (unlikely(unit >= thread->home_units)) {
+        return false;
+    }
+    unsigned class = atomic_load_explicit(&thread->home_map[unit], memory_order_relaxed);
+    struct bin *bin = &thread->bins[class];
+    void **top = bin->top;
+    if (unlikely(top == bin->limit)) {
+        return false;
+    }
+    *top = pointer;
+    bin->top = top + 1;
+    return true;
+}
+
+/* ---- misses of malloc ---- */
+
+static struct hak_region *heap_or_default(struct hak_region *heap)
+{
+    return heap != NULL ? heap : atomic_load_explicit(&heap_default, memory_order_acquire);
+}
+
+/*
+ * The region for a slow step, and the calling thread's slot in it. *thread is NULL where there are
+ * more threads than slots: such a thread works on the pools directly, by heap->stray. NULL with
+ * the record and errno where there is no region.
+ */
+static struct hak_region *slow_step(struct hak_region *heap, size_t size, size_t alignment,
+                                    struct thread **thread)
+{
+    heap = heap_or_default(heap);
+    if (heap == NULL) {
+        exhaust_refuse(NULL, HAK_ERROR_NO_REGION, -ENOMEM, size, alignment, -1);
+        return NULL;
+    }
+    *thread = thread_current(heap);
+    return heap;
+}
+
+/* Objects of a class for a thread without a slot. */
+static HAK_COLD void *malloc_stray(struct hak_region *heap, size_t size, size_t alignment)
+{
+    struct thread *stray = heap->stray;
+    unsigned class = alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX
+                         ? sizeclass_aligned(size, max_size(alignment, HAK_ALIGNMENT_MIN))
+                         : CLASS_NONE;
+
+    for (uint32_t n = 0; n < heap->pool_count; n++) {
+        void *object = class != CLASS_NONE
+                           ? refill_from_pool(stray, &heap->pools[n], class)
+                           : large_alloc_in(stray, &heap->pools[n], size, alignment, NULL);
+        if (object != NULL || heap->exhausted != HAK_EXHAUSTED_ANY_NODE) {
+            if (object != NULL) {
+                return object;
+            }
+            break;
+        }
+    }
+    exhaust_refuse(NULL, HAK_ERROR_EXHAUSTED, -ENOMEM, size, alignment, -1);
+    return NULL;
+}
+
+static HAK_COLD void *malloc_large(struct hak_region *heap, size_t size, size_t alignment,
+                                   bool *zeroed)
+{
+    struct thread *thread;
+
+    heap = slow_step(heap, size, alignment, &thread);
+    if (heap == NULL) {
+        return NULL;
+    }
+    if (size > PTRDIFF_MAX) {
+        exhaust_refuse(thread, HAK_ERROR_ARGUMENT, -ENOMEM, size, alignment, -1);
+        return NULL;
+    }
+    return thread != NULL ? large_alloc(thread, size, alignment, zeroed)
+                          : malloc_stray(heap, size, alignment);
+}
+
+static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned class, size_t size)
+{
+    struct thread *thread;
+    void *object;
+
+    heap = slow_step(heap, size, 0, &thread);
+    if (unlikely(heap == NULL)) {
+        return NULL;
+    }
+    if (unlikely(thread == NULL)) {
+        return malloc_stray(heap, sizeclass_bytes(class), 0);
+    }
+    /* The thread may have been attached or moved just now: its bin may have objects after all. */
+    object = bin_pop(&thread->bins[class]);
+    if (object == NULL) {
+        object = cache_empty(thread, class);
+        if (unlikely(object == NULL)) {
+            thread->error.size_bytes = size;
+        }
+    }
+    return object;
+}
+
+static HAK_NOINLINE void *malloc_empty(struct hak_region *heap, size_t size)
+{
+    return malloc_class(heap, sizeclass_of(size), size);
+}
+
+/* Above the table, up to the largest class. */
+static HAK_NOINLINE void *malloc_mid(struct hak_region *heap, struct thread *thread, size_t size)
+{
+    if (unlikely(size > CLASS_BYTES_MAX)) {
+        return malloc_large(heap, size, 0, NULL);
+    }
+    void *object = bin_pop(&thread->bins[sizeclass_computed(size)]);
+    return likely(object != NULL) ? object : malloc_empty(heap, size);
+}
+
+HAK_INLINE void *malloc_any(struct hak_region *heap, unsigned id, size_t size)
+{
+    struct thread *thread = thread_self[id].active;
+
+    if (unlikely(size > CLASS_TABLE_BYTES_MAX)) {
+        return malloc_mid(heap, thread, size);
+    }
+    void *object = bin_pop(bin_of_small(thread, size));
+    return likely(object != NULL) ? object : malloc_empty(heap, size);
+}
+
+/* ---- misses of free ---- */
+
+static void free_object(struct hak_region *heap, struct thread *thread, unit_t unit, void *pointer)
+{
+    unsigned class = heap_class(heap, unit);
+
+    if (class == CLASS_NONE) {
+        misuse_report(heap, pointer, MISUSE_NOT_ALLOCATED);
+    } else if (class == CLASS_LARGE_HEAD) {
+        large_free(thread != NULL ? thread : heap->stray, unit, pointer);
+    } else if (class == CLASS_LARGE_BODY) {
+        misuse_report(heap, pointer, MISUSE_INTERIOR);
+    } else if (unlikely(thread == NULL)) {
+        sharedpool_release(heap->stray, class, &pointer, 1);
+    } else if (heap_pool_of(heap, unit) != thread->pool) {
+        outbox_put_owner(thread, heap_pool_of(heap, unit)->index, pointer);
+    } else {
+        cache_full(thread, class, pointer);
+    }
+}
+
+static HAK_NOINLINE void free_slow(struct hak_region *heap, void *pointer)
+{
+    int saved = errno;
+
+    if (pointer == NULL) {
+        return;
+    }
+    heap = heap_or_default(heap);
+    if (heap == NULL) {
+        /* Nothing to free it from: destructors that run after hak_region_fini come here. */
+        exhaust_refuse(NULL, HAK_ERROR_NO_REGION, -ENODEV, 0, 0, -1);
+        errno = saved;
+        return;
+    }
+    unit_t unit = region_unit(&heap->area, pointer);
+    if (unit == UNIT_NONE) {
+        misuse_report(heap, pointer,
+                      heap_containing(pointer) != NULL ? MISUSE_OTHER_REGION : MISUSE_FOREIGN);
+        return;
+    }
+    free_object(heap, thread_current(heap), unit, pointer);
+    errno = saved;
+}
+
+HAK_INLINE void free_any(struct hak_region *heap, unsigned id, void *pointer)
+{
+    if (unlikely(!free_hit(thread_self[id].active, pointer))) {
+        free_slow(heap, pointer);
+    }
+}
+
+/* ---- the other calls ---- */
+
+static HAK_COLD void *refuse(struct hak_region *heap, int code, size_t size, size_t alignment,
+                             int node)
+{
+    struct thread *thread;
+
+    heap = slow_step(heap, size, alignment, &thread);
+    if (heap != NULL) {
+        exhaust_refuse(thread, HAK_ERROR_ARGUMENT, code, size, alignment, node);
+    }
+    return NULL;
+}
+
+static void *calloc_any(struct hak_region *heap, unsigned id, size_t count, size_t size)
+{
+    size_t bytes;
+    bool zeroed = false;
+    void *object;
+
+    if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
+        return refuse(heap, -ENOMEM, SIZE_MAX, 0, -1);
+    }
+    object = bytes > CLASS_BYTES_MAX ? malloc_large(heap, bytes, 0, &zeroed)
+                                     : malloc_any(heap, id, bytes);
+    if (object != NULL && !zeroed) {
+        memset(object, 0, bytes);
+    }
+    return object;
+}
+
+static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment, size_t size)
+{
+    unsigned class = CLASS_NONE;
+
+    if (unlikely(alignment == 0 || (alignment & (alignment - 1)) != 0 ||
+                 alignment > HAK_ALIGNMENT_MAX)) {
+        return refuse(heap, -EINVAL, size, alignment, -1);
+    }
+    if (alignment <= HAK_ALIGNMENT_MIN) {
+        return malloc_any(heap, id, size);
+    }
+    if (alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX) {
+        class = sizeclass_aligned(size, alignment);
+    }
+    if (class == CLASS_NONE) {
+        return malloc_large(heap, size, alignment, NULL);
+    }
+    void *object = bin_pop(&thread_self[id].active->bins[class]);
+    return likely(object != NULL) ? object : malloc_class(heap, class, size);
+}
+
+/* Usable bytes of the object that begins at the pointer; 0 where none does. */
+static size_t usable(struct hak_region *heap, const void *pointer)
+{
+    unit_t unit = region_unit(&heap->area, pointer);
+    unsigned class = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
+
+    if (class == CLASS_LARGE_HEAD) {
+        return pointer == region_address(&heap->area, unit) ? large_bytes(heap, unit) : 0;
+    }
+    if (class == CLASS_NONE || class > CLASS_COUNT) {
+        return 0;
+    }
+    unit_t head = heap_slab_head(heap, unit);
+    const struct slab *slab = &heap->slabs[head];
+    size_t bytes = sizeclass_bytes(class);
+    size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));
+    unsigned index = sizeclass_index(class, offset);
+    /* Relaxed: whoever asks for a live object knows of its allocation. */
+    uint64_t word = atomic_load_explicit(&slab->bits[index / 64], memory_order_relaxed);
+    uint64_t state = atomic_load_explicit(&slab->head, memory_order_relaxed);
+    if (index * bytes != offset || index >= head_capacity(state) || ((word >> (index % 64)) & 1)) {
+        return 0;
+    }
+    return bytes;
+}
+
+static bool resized_in_place(struct hak_region *heap, void *pointer, size_t have, size_t size)
+{
+    unit_t unit = region_unit(&heap->area, pointer);
+
+    if (heap_class(heap, unit) != CLASS_LARGE_HEAD) {
+        return size <= have && size >= have / 2;
+    }
+    if (size <= CLASS_BYTES_MAX / 2 || (size < have && have - size < UNIT_BYTES)) {
+        return size <= have && size > CLASS_BYTES_MAX / 2;
+    }
+    struct thread *thread = thread_current(heap);
+    return large_resize(thread != NULL ? thread : heap->stray, unit, size);
+}
+
+static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, size_t size)
+{
+    struct hak_region *at = heap_or_default(heap);
+    size_t have;
+
+    if (pointer == NULL) {
+        return malloc_any(heap, id, size);
+    }
+    if (size == 0) {
+        free_any(heap, id, pointer);
+        return NULL;
+    }
+    if (at == NULL || size > PTRDIFF_MAX) {
+        return malloc_large(heap, size, 0, NULL);
+    }
+    have = usable(at, pointer);
+    if (unlikely(have == 0)) {
+        misuse_report(at, pointer,
+                      region_unit(&at->area, pointer) == UNIT_NONE ? MISUSE_FOREIGN
+                                                                   : MISUSE_NOT_ALLOCATED);
+        errno = EINVAL;
+        return NULL;
+    }
+    if (resized_in_place(at, pointer, have, size)) {
+        return pointer;
+    }
+    void *moved = malloc_any(heap, id, size);
+    if (moved != NULL) {
+        memcpy(moved, pointer, min_size(have, size));
+        free_any(heap, id, pointer);
+    }
+    return moved;
+}
+
+static size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t size, size_t count,
+                              void **out)
+{
+    struct bin *bin;
+    size_t got = 0;
+
+    if (likely(size <= CLASS_BYTES_MAX)) {
+        unsigned class = sizeclass_of(size);
+        while (got < count) {
+            bin = &thread_self[id].active->bins[class];
+            size_t held = min_size((size_t)(bin->top - bin->low), count - got);
+            if (unlikely(held == 0)) {
+                out[got] = malloc_class(heap, class, size);
+                if (out[got++] == NULL) {
+                    return got - 1;
+                }
+                continue;
+            }
+            void **from = bin->top - held;
+            bin->top = from;
+            for (size_t n = 0; n < held; n++) {
+                out[got + n] = from[n];
+            }
+            got += held;
+        }
+        return got;
+    }
+    while (got < count && (out[got] = malloc_large(heap, size, 0, NULL)) != NULL) {
+        got++;
+    }
+    return got;
+}
+
+/* How many of the pointers, from the first on, are of one class in the home segment; their bin. */
+HAK_INLINE size_t same_class(struct thread *thread, void *const *pointers, size_t count,
+                             struct bin **bin)
+{
+    unsigned class = CLASS_NONE;
+    size_t n;
+
+    for (n = 0; n < count; n++) {
+        uintptr_t unit = ((uintptr_t)pointers[n] - thread->home_base) >> UNIT_LOG2;
+        if (unlikely(unit >= thread->home_units)) {
+            break;
+        }
+        unsigned here = atomic_load_explicit(&thread->home_map[unit], memory_order_relaxed);
+        class = n == 0 ? here : class;
+        if (here != class) {
+            break;
+        }
+    }
+    *bin = &thread->bins[class];
+    return n;
+}
+
+static void free_bulk_any(struct hak_region *heap, unsigned id, void *const *pointers, size_t count)
+{
+    size_t done = 0;
+
+    while (done < count) {
+        struct bin *bin;
+        size_t run = same_class(thread_self[id].active, pointers + done,
+                                min_size(count - done, MAGAZINE_OBJECTS), &bin);
+        size_t room = min_size(run, (size_t)(bin->limit - bin->top));
+
+        for (size_t n = 0; n < room; n++) {
+            bin->top[n] = pointers[done + n];
+        }
+        bin->top += room;
+        done += room;
+        if (room < run || run == 0) {
+            free_slow(heap, pointers[done++]);
+        }
+    }
+}
+
+static void *on_node_any(struct hak_region *heap, unsigned id, size_t size, int node)
+{
+    struct thread *thread;
+    struct segment *segment;
+    void *object;
+
+    heap = slow_step(heap, size, 0, &thread);
+    if (heap == NULL) {
+        return NULL;
+    }
+    segment = region_segment_on(&heap->area, node);
+    if (segment == NULL) {
+        exhaust_refuse(thread, HAK_ERROR_ARGUMENT, -EINVAL, size, 0, node);
+        return NULL;
+    }
+    struct pool *pool = &heap->pools[segment - heap->area.segments];
+    struct thread *by = thread != NULL ? thread : heap->stray;
+    if (pool == by->pool && thread != NULL && heap->exhausted != HAK_EXHAUSTED_ANY_NODE) {
+        return malloc_any(heap, id, size);
+    }
+    object = size <= CLASS_BYTES_MAX ? refill_from_pool(by, pool, sizeclass_of(size))
+             : size <= PTRDIFF_MAX   ? large_alloc_in(by, pool, size, 0, NULL)
+                                     : NULL;
+    if (object == NULL) {
+        exhaust_record(by, pool, size, 0, size <= CLASS_BYTES_MAX ? sizeclass_of(size) : 0);
+    }
+    return object;
+}
+
+/* ---- the default region ---- */
+
+HAK_HOT void *hak_malloc(size_t size)
+{
+    return malloc_any(NULL, 0, size);
+}
+
+HAK_HOT void hak_free(void *pointer)
+{
+    free_any(NULL, 0, pointer);
+}
+
+void *hak_calloc(size_t count, size_t size)
+{
+    return calloc_any(NULL, 0, count, size);
+}
+
+void *hak_realloc(void *pointer, size_t size)
+{
+    return realloc_any(NULL, 0, pointer, size);
+}
+
+void *hak_aligned_alloc(size_t alignment, size_t size)
+{
+    return aligned_any(NULL, 0, alignment, size);
+}
+
+HAK_HOT void hak_free_sized(void *pointer, size_t size)
+{
+    (void)size;
+    free_any(NULL, 0, pointer);
+}
+
+size_t hak_usable_size(const void *pointer)
+{
+    struct hak_region *heap = heap_or_default(NULL);
+
+    return heap != NULL ? usable(heap, pointer) : 0;
+}
+
+HAK_HOT size_t hak_malloc_bulk(size_t size, size_t count, void **out)
+{
+    return malloc_bulk_any(NULL, 0, size, count, out);
+}
+
+HAK_HOT void hak_free_bulk(void *const *pointers, size_t count)
+{
+    free_bulk_any(NULL, 0, pointers, count);
+}
+
+void *hak_malloc_on_node(size_t size, int node)
+{
+    return on_node_any(NULL, 0, size, node);
+}
+
+/* ---- a handle ---- */
+
+HAK_INLINE unsigned id_of(const struct hak_region *region)
+{
+    return region != NULL ? region->id : 0;
+}
+
+HAK_HOT void *hak_region_malloc(hak_region *region, size_t size)
+{
+    return malloc_any(region, id_of(region), size);
+}
+
+HAK_HOT void hak_region_free(hak_region *region, void *pointer)
+{
+    free_any(region, id_of(region), pointer);
+}
+
+void *hak_region_calloc(hak_region *region, size_t count, size_t size)
+{
+    return calloc_any(region, id_of(region), count, size);
+}
+
+void *hak_region_realloc(hak_region *region, void *pointer, size_t size)
+{
+    return realloc_any(region, id_of(region), pointer, size);
+}
+
+void *hak_region_aligned_alloc(hak_region *region, size_t alignment, size_t size)
+{
+    return aligned_any(region, id_of(region), alignment, size);
+}
+
+void hak_region_free_sized(hak_region *region, void *pointer, size_t size)
+{
+    (void)size;
+    free_any(region, id_of(region), pointer);
+}
+
+size_t hak_region_usable_size(hak_region *region, const void *pointer)
+{
+    struct hak_region *heap = heap_or_default(region);
+
+    return heap != NULL ? usable(heap, pointer) : 0;
+}
+
+size_t hak_region_malloc_bulk(hak_region *region, size_t size, size_t count, void **out)
+{
+    return malloc_bulk_any(region, id_of(region), size, count, out);
+}
+
+void hak_region_free_bulk(hak_region *region, void *const *pointers, size_t count)
+{
+    free_bulk_any(region, id_of(region), pointers, count);
+}
+
+void *hak_region_malloc_on_node(hak_region *region, size_t size, int node)
+{
+    return on_node_any(region, id_of(region), size, node);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a region handle points to: the region's addresses, and the books of what its units are
+ * used for. Everything here is out of line; no byte of an object is ever read or written.
+ *
+ * class_map is what free looks at: one byte a unit, dense, so that a thousand objects of 64 bytes
+ * share it. Written while the unit belongs to one thread alone (a slab or large object coming or
+ * going), read by anyone.
+ *
+ * Most of a handle is constant between set-up and end; what changes has its own lines.
+ */
+#ifndef HAK_ALLOC_HEAP_H
+#define HAK_ALLOC_HEAP_H
+
+#include "alloc/slab.h"
+#include "region/region.h"
+
+struct thread;
+
+/* Pointers in a magazine: what a thread's cache grows and shrinks by, and the longest batch. */
+#define MAGAZINE_OBJECTS 64
+#define MAGAZINE_NONE UINT32_MAX
+
+/* A node's magazines: fixed in number, handed to threads' caches. alloc/magazine.c */
+struct magazines {
+    struct bitset free;
+    void **memory;
+    struct magazine_link *links;
+    uint32_t count;
+};
+
+struct magazine_link {
+    uint32_t older, newer;
+};
+
+/* A node's thread slots. alloc/thread.c */
+struct thread_slots {
+    struct bitset free;
+    unsigned char *memory;
+    _Atomic uint32_t high; /* slots at or above were never used */
+};
+
+/* A node's shared pool: everything of its segment that no thread owns. */
+struct pool {
+    struct hak_region *heap;
+    struct segment *segment;
+    uint32_t index;
+    unit_t first_unit;
+    uint32_t unit_count;
+    /* partial[c]: units (from first_unit) whose slab of class c is PARTIAL: has room, no owner */
+    struct bitset partial[CLASS_COUNT + 1];
+    struct magazines magazines;
+    struct thread_slots slots;
+    uint32_t nearest[HAK_NODES_MAX]; /* the other pools by distance */
+    size_t batch_bytes;              /* a magazine's objects are at most this much together */
+    size_t cached_bytes_limit;
+    /* Capacity of all caches on this node; at most this is free in them. */
+    _Atomic size_t cached_bytes CACHE_ALIGNED;
+};
+
+struct hak_region {
+    struct region area;
+    _Atomic uint8_t *class_map;
+    uint8_t *head_offset; /* units back to the slab's first */
+    struct slab *slabs;
+    uint32_t pool_count;
+    struct pool *pools;
+    int8_t node_pool[HAK_NODES_MAX]; /* a node's pool, or its nearest */
+    unsigned id;
+    enum hak_misuse misuse;
+    enum hak_exhausted exhausted;
+    unsigned layers;
+    uint64_t page_box_classes;
+    unsigned warm_pool;
+    bool warm_pool_stats;
+    bool default_region;
+    size_t metadata_bytes;
+    /* Freed whole by heap_destroy, in the order made. */
+    struct heap_table {
+        void *memory;
+        size_t bytes;
+    } tables[8 + 3 * HAK_NODES_MAX];
+    unsigned table_count;
+    struct thread *stray; /* by whom threads without a slot work: counters, no caches */
+    hak_exhausted_fn on_exhausted;
+    void *on_exhausted_argument;
+    _Atomic uint64_t misuses CACHE_ALIGNED;
+};
+
+HAK_INLINE struct pool *heap_pool_of(struct hak_region *heap, unit_t unit)
+{
+    return &heap->pools[region_entry(&heap->area, unit)->segment];
+}
+
+HAK_INLINE unsigned heap_class(const struct hak_region *heap, unit_t unit)
+{
+    /* Relaxed: whoever holds a live object got it after its unit's byte was written. */
+    return atomic_load_explicit(&heap->class_map[unit], memory_order_relaxed);
+}
+
+HAK_INLINE void heap_set_class(struct hak_region *heap, unit_t first, size_t count, uint8_t class)
+{
+    for (size_t n = 0; n < count; n++) {
+        /* Relaxed: handing out the object, or giving back the units, orders it. */
+        atomic_store_explicit(&heap->class_map[first + n], class, memory_order_relaxed);
+    }
+}
+
+/* The first unit of the slab or large object (up to 255 units) that a unit belongs to. */
+HAK_INLINE unit_t heap_slab_head(const struct hak_region *heap, unit_t unit)
+{
+    return unit - heap->head_offset[unit];
+}
+
+/* The default region, or NULL. */
+extern struct hak_region *_Atomic heap_default;
+/* All regions by id; NULL where free. */
+extern struct hak_region *_Atomic heap_all[HAK_REGIONS_MAX];
+
+/* The live region that an address lies in, or NULL. */
+struct hak_region *heap_containing(const void *pointer);
+/* Every invariant of every room, while nobody is at work; true where all hold. */
+bool heap_check(struct hak_region *heap);
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* Large objects; see large.h. */
+#include "alloc/large.h"
+
+#include <string.h>
+
+#include "alloc/exhaust.h"
+#include "alloc/misuse.h"
+#include "region/units.h"
+
+#define HEAD_OFFSET_MAX 255
+
+static void mark_bodies(struct hak_region *heap, unit_t head, size_t from, size_t to)
+{
+    for (size_t n = from; n < to; n++) {
+        heap->head_offset[head + n] = (uint8_t)min_size(n, HEAD_OFFSET_MAX);
+    }
+    heap_set_class(heap, (unit_t)(head + from), to - from, CLASS_LARGE_BODY);
+}
+
+static size_t units_for(size_t size)
+{
+    return (size + UNIT_BYTES - 1) >> UNIT_LOG2;
+}
+
+void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size_t alignment,
+                     bool *zeroed)
+{
+    struct hak_region *heap = pool->heap;
+    size_t units = max_size(1, units_for(size));
+    unit_t unit = units_acquire(&heap->area, pool->segment, units, max_size(alignment, UNIT_BYTES),
+                                zeroed);
+
+    if (unit == UNIT_NONE) {
+        return NULL;
+    }
+    struct slab *slab = &heap->slabs[unit];
+    slab->large_units = (uint32_t)units;
+    heap->head_offset[unit] = 0;
+    mark_bodies(heap, unit, 1, units);
+    /* Relaxed: handing the object out orders it. */
+    atomic_store_explicit(&slab->head, head_make(0, 0, SLAB_LARGE, 0), memory_order_relaxed);
+    heap_set_class(heap, unit, 1, CLASS_LARGE_HEAD);
+    count_add(&thread->counts.large_allocs, 1);
+    return region_address(&heap->area, unit);
+}
+
+static void *other_nodes(struct thread *thread, size_t size, size_t alignment, bool *zeroed)
+{
+    struct hak_region *heap = thread->heap;
+
+    if (heap->exhausted != HAK_EXHAUSTED_ANY_NODE) {
+        return NULL;
+    }
+    for (uint32_t n = 0; n + 1 < heap->pool_count; n++) {
+        struct pool *pool = &heap->pools[thread->pool->nearest[n]];
+        void *object = large_alloc_in(thread, pool, size, alignment, zeroed);
+        if (object != NULL) {
+            count_add(&thread->counts.other_node_allocs, 1);
+            return object;
+        }
+    }
+    return NULL;
+}
+
+void *large_alloc(struct thread *thread, size_t size, size_t alignment, bool *zeroed)
+{
+    void *object = large_alloc_in(thread, thread->pool, size, alignment, zeroed);
+
+    for (enum exhaust_step step = 0; object == NULL && step < EXHAUST_STEPS; step++) {
+        if (size <= (size_t)thread->pool->unit_count << UNIT_LOG2 &&
+            exhaust_relieve(thread, step, size)) {
+            object = large_alloc_in(thread, thread->pool, size, alignment, zeroed);
+        }
+    }
+    if (object == NULL) {
+        object = other_nodes(thread, size, alignment, zeroed);
+    }
+    if (object == NULL) {
+        exhaust_record(thread, thread->pool, size, alignment, 0);
+    }
+    return object;
+}
+
+unit_t large_head_of(struct hak_region *heap, unit_t unit)
+{
+    while (heap_class(heap, unit) == CLASS_LARGE_BODY && heap->head_offset[unit] != 0) {
+        unit -= heap->head_offset[unit];
+    }
+    return unit;
+}
+
+void large_free(struct thread *thread, unit_t unit, void *pointer)
+{
+    struct hak_region *heap = thread->heap;
+    struct slab *slab = &heap->slabs[unit];
+    uint64_t expected = head_make(0, 0, SLAB_LARGE, 0);
+
+    if (pointer != region_address(&heap->area, unit)) {
+        misuse_report(heap, pointer, MISUSE_INTERIOR);
+        return;
+    }
+    /* Acquire and release: of two threads that free the same object one wins and has it alone. */
+    if (!atomic_compare_exchange_strong_explicit(&slab->head, &expected,
+                                                 head_make(0, 0, SLAB_FREE, 0),
+                                                 memory_order_acq_rel, memory_order_relaxed)) {
+        misuse_report(heap, pointer, MISUSE_FREED_TWICE);
+        return;
+    }
+    size_t units = slab->large_units;
+    heap_set_class(heap, unit, units, CLASS_NONE);
+    units_release(&heap->area, unit, units);
+    count_add(&thread->counts.large_frees, 1);
+}
+
+bool large_resize(struct thread *thread, unit_t unit, size_t size)
+{
+    struct hak_region *heap = thread->heap;
+    struct slab *slab = &heap->slabs[unit];
+    size_t have = slab->large_units;
+    size_t want = max_size(1, units_for(size));
+
+    if (want > have) {
+        if (want > heap->area.unit_count ||
+            !units_acquire_at(&heap->area, (unit_t)(unit + have), want - have)) {
+            return false;
+        }
+        mark_bodies(heap, unit, have, want);
+    } else if (want < have) {
+        heap_set_class(heap, (unit_t)(unit + want), have - want, CLASS_NONE);
+        units_release(&heap->area, (unit_t)(unit + want), have - want);
+    }
+    slab->large_units = (uint32_t)want;
+    return true;
+}
+
+bool large_check(struct hak_region *heap, unit_t unit)
+{
+    const struct slab *slab = &heap->slabs[unit];
+    uint64_t head = atomic_load_explicit(&slab->head, memory_order_acquire);
+
+    if (head_state(head) != SLAB_LARGE || slab->large_units == 0 ||
+        slab->large_units > heap->area.unit_count - unit) {
+        return false;
+    }
+    for (size_t n = 1; n < slab->large_units; n++) {
+        if (heap_class(heap, (unit_t)(unit + n)) != CLASS_LARGE_BODY ||
+            heap->head_offset[unit + n] != min_size(n, HEAD_OFFSET_MAX)) {
+            return false;
+        }
+    }
+    return true;
+}

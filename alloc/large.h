@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Large objects: runs of units, over 256 KiB or aligned to more than a unit. The class map marks the
+ * first unit as head, the others as body; the head's slab entry is LARGE and holds the length.
+ * No cache: a few atomic operations each way, the same at every size up to a SuperSlab.
+ */
+#ifndef HAK_ALLOC_LARGE_H
+#define HAK_ALLOC_LARGE_H
+
+#include "alloc/thread.h"
+
+/* *zeroed (may be NULL): its memory is as the kernel gave it. NULL with ENOMEM and the record. */
+void *large_alloc(struct thread *thread, size_t size, size_t alignment, bool *zeroed);
+/* From that pool or not at all. */
+void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size_t alignment,
+                     bool *zeroed);
+/* The unit is a large head. Reports what is not the object's start or was freed already. */
+void large_free(struct thread *thread, unit_t unit, void *pointer);
+/* Grows or shrinks in place; false where the next units are taken. */
+bool large_resize(struct thread *thread, unit_t unit, size_t size);
+/* First unit of the large object that a unit of it belongs to. */
+unit_t large_head_of(struct hak_region *heap, unit_t unit);
+bool large_check(struct hak_region *heap, unit_t unit);
+
+HAK_INLINE size_t large_bytes(const struct hak_region *heap, unit_t unit)
+{
+    return (size_t)heap->slabs[unit].large_units << UNIT_LOG2;
+}
+
+#endif

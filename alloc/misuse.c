@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/* Putting a bad free into words, and the policy; see misuse.h. */
+#include "alloc/misuse.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "region/errlog.h"
+
+static const char *kind_words(enum misuse_kind kind)
+{
+    switch (kind) {
+    case MISUSE_FOREIGN:
+        return "not a pointer into the region";
+    case MISUSE_OTHER_REGION:
+        return "an object of another region; free it through that region's handle";
+    case MISUSE_NOT_ALLOCATED:
+        return "inside the region, where nothing is allocated";
+    case MISUSE_INTERIOR:
+        return "not the start of an object";
+    case MISUSE_FREED_TWICE:
+        return "freed twice";
+    }
+    return "misuse";
+}
+
+static const char *state_words(enum slab_state state)
+{
+    switch (state) {
+    case SLAB_FREE:
+        return "free";
+    case SLAB_OWNED:
+        return "owned";
+    case SLAB_FULL:
+        return "full";
+    case SLAB_PARTIAL:
+        return "partial";
+    case SLAB_LARGE:
+        return "large";
+    }
+    return "unknown";
+}
+
+/* Where the pointer leads, for the message. */
+static void describe(struct hak_region *heap, const void *pointer, struct hak_error *error)
+{
+    unit_t unit = region_unit(&heap->area, pointer);
+    size_t room = sizeof(error->message);
+
+    if (unit == UNIT_NONE) {
+        errlog_append(error->message, room, " [%p, %p)", (void *)heap->area.base,
+                      (void *)(heap->area.base + heap->area.bytes));
+        return;
+    }
+    unsigned class = heap_class(heap, unit);
+    unit_t head = heap_slab_head(heap, unit);
+    size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));
+    uint64_t word = atomic_load_explicit(&heap->slabs[head].head, memory_order_relaxed);
+
+    error->node = region_segment_of(&heap->area, unit)->node;
+    errlog_append(error->message, room, "; SuperSlab %u, node %d", unit / SUPERSLAB_UNITS,
+                  error->node);
+    if (class == CLASS_NONE) {
+        errlog_append(error->message, room, ", unit %u: free", unit);
+    } else if (class > CLASS_COUNT) {
+        errlog_append(error->message, room, ", unit %u: %s of a large object", unit,
+                      class == CLASS_LARGE_HEAD ? "head" : "body");
+    } else {
+        size_t bytes = sizeclass_bytes(class);
+        error->size_class = class;
+        errlog_append(error->message, room,
+                      ", slab at unit %u (%s), class %u of %zu bytes, object %zu, byte %zu of it",
+                      head, state_words(head_state(word)), class, bytes, offset / bytes,
+                      offset % bytes);
+    }
+}
+
+static void say(const char *message)
+{
+    char line[sizeof(((struct hak_error *)0)->message) + 32];
+    int length = snprintf(line, sizeof(line), "hakmem: %s\n", message);
+
+    /* write, not stdio: the caller may hold stdio's locks. */
+    if (length > 0 && write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1)) < 0) {
+        return;
+    }
+}
+
+void misuse_report(struct hak_region *heap, const void *pointer, enum misuse_kind kind)
+{
+    struct hak_error error;
+    int saved = errno;
+
+    /* Relaxed: a count. */
+    atomic_fetch_add_explicit(&heap->misuses, 1, memory_order_relaxed);
+    errlog_fail(&error, -EINVAL, HAK_ERROR_MISUSE, "misuse: free of %p by thread %d: %s", pointer,
+                (int)gettid(), kind_words(kind));
+    error.pointer = pointer;
+    describe(heap, pointer, &error);
+    errlog_store(&error);
+    if (heap->misuse != HAK_MISUSE_IGNORE) {
+        say(error.message);
+    }
+    if (heap->misuse == HAK_MISUSE_ABORT) {
+        abort();
+    }
+    errno = saved;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* Outboxes; see outbox.h. */
+#include "alloc/outbox.h"
+
+#include "alloc/magazine.h"
+#include "alloc/sharedpool.h"
+
+static void send(struct thread *thread, void *const *pointers, unsigned count)
+{
+    sharedpool_release(thread, CLASS_NONE, pointers, count);
+    count_add(&thread->counts.remote_drains, 1);
+    count_add(&thread->counts.remote_frees, count);
+}
+
+void outbox_put_owner(struct thread *thread, uint32_t pool_index, void *pointer)
+{
+    struct outbox *outbox = &thread->outboxes[pool_index];
+
+    if (outbox->magazine == MAGAZINE_NONE) {
+        outbox->magazine = magazine_claim(thread->pool, thread->slot * 64);
+        if (outbox->magazine == MAGAZINE_NONE) {
+            send(thread, &pointer, 1);
+            return;
+        }
+    }
+    void **slots = magazine_slots(thread->pool, outbox->magazine);
+    slots[outbox->count++] = pointer;
+    if (outbox->count == MAGAZINE_OBJECTS) {
+        outbox->count = 0;
+        send(thread, slots, MAGAZINE_OBJECTS);
+    }
+}
+
+void outbox_drain_owner(struct thread *thread)
+{
+    for (uint32_t n = 0; n < thread->heap->pool_count; n++) {
+        struct outbox *outbox = &thread->outboxes[n];
+        if (outbox->magazine == MAGAZINE_NONE) {
+            continue;
+        }
+        if (outbox->count > 0) {
+            send(thread, magazine_slots(thread->pool, outbox->magazine), outbox->count);
+            outbox->count = 0;
+        }
+        magazine_give_back(thread->pool, outbox->magazine);
+        outbox->magazine = MAGAZINE_NONE;
+    }
+}

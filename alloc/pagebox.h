@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page box: per class the few slabs that a thread owns. Refills come from them without meeting
+ * anyone; frees of anybody go into them without a change of state. All by the slot's thread, or by
+ * the one thread that took the slot over (thread.h).
+ */
+#ifndef HAK_ALLOC_PAGEBOX_H
+#define HAK_ALLOC_PAGEBOX_H
+
+#include "alloc/thread.h"
+
+/* Up to want objects from the slabs of the box; 0 where none has any. */
+unsigned pagebox_take_owner(struct thread *thread, unsigned class, void **out, unsigned want);
+/* Puts a slab that the thread owns on top; the oldest gives way where the box is full. */
+void pagebox_put_owner(struct thread *thread, unsigned class, unit_t unit);
+/* A batch brought an OWNED slab's count to its capacity or beyond: if it is one of ours, and empty,
+ * and the box has another empty one, it goes back. */
+void pagebox_emptied_owner(struct thread *thread, unsigned class, unit_t unit, int32_t count);
+/* Gives all slabs of the class up. */
+void pagebox_drain_owner(struct thread *thread, unsigned class);
+/* Whether the class uses its box (HAKMEM_TINY_PAGE_BOX_CLASSES, HAKMEM_LAYERS). */
+HAK_INLINE bool pagebox_used(const struct thread *thread, unsigned class)
+{
+    return (thread->heap->page_box_classes >> class) & 1;
+}
+
+#endif

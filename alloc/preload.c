@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * malloc's names, for LD_PRELOAD: build/libhakmem_preload.so is the library with this room in it.
+ *
+ * The region is made by a constructor, from the environment. Until then (the dynamic loader, other
+ * libraries' constructors, and what setting up itself asks for) memory comes from a small bump
+ * arena; what comes from there is never reused. So a pointer is one of three: in the arena, in the
+ * region, or foreign.
+ */
+#include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "alloc/heap.h"
+#include "region/errlog.h"
+
+#define EARLY_BYTES ((size_t)4 << 20)
+#define PAGE ((size_t)4096)
+
+static char early[EARLY_BYTES] __attribute__((aligned(64)));
+static _Atomic size_t early_used;
+
+static bool is_early(const void *pointer)
+{
+    return (uintptr_t)pointer - (uintptr_t)early < EARLY_BYTES;
+}
+
+/* The size stands in front, for realloc and malloc_usable_size. */
+static void *early_alloc(size_t alignment, size_t size)
+{
+    size_t align = max_size(alignment, HAK_ALIGNMENT_MIN);
+    size_t need;
+
+    if (size > EARLY_BYTES || align > PAGE) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    need = round_up(size, HAK_ALIGNMENT_MIN) + align + HAK_ALIGNMENT_MIN;
+    /* Relaxed: every caller gets bytes of his own, which nobody had before. */
+    size_t at = atomic_fetch_add_explicit(&early_used, need, memory_order_relaxed);
+    if (at + need > EARLY_BYTES) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    char *object = (char *)round_up((uintptr_t)early + at + HAK_ALIGNMENT_MIN, align);
+    memcpy(object - sizeof(size_t), &size, sizeof(size_t));
+    return object;
+}
+
+static size_t early_size(const void *pointer)
+{
+    size_t size;
+
+    memcpy(&size, (const char *)pointer - sizeof(size_t), sizeof(size));
+    return size;
+}
+
+static bool ready(void)
+{
+    return likely(atomic_load_explicit(&heap_default, memory_order_acquire) != NULL);
+}
+
+__attribute__((constructor)) static void set_up(void)
+{
+    int code = hak_region_init(NULL);
+
+    if (code != 0) {
+        struct hak_error error;
+        char line[sizeof(error.message) + sizeof(error.remedy) + 64];
+        hak_last_error(&error);
+        int length = snprintf(line, sizeof(line), "hakmem: %s\n%s%s", error.message, error.remedy,
+                              error.remedy[0] != '\0' ? "\n" : "");
+        if (length > 0 && write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1)) < 0) {
+            _exit(127);
+        }
+        _exit(127);
+    }
+}
+
+HAK_API void *malloc(size_t size)
+{
+    void *object = hak_malloc(size);
+
+    return likely(object != NULL) || ready() ? object : early_alloc(0, size);
+}
+
+HAK_API void free(void *pointer)
+{
+    if (unlikely(is_early(pointer))) {
+        return;
+    }
+    hak_free(pointer);
+}
+
+HAK_API void *calloc(size_t count, size_t size)
+{
+    size_t bytes;
+
+    if (ready()) {
+        return hak_calloc(count, size);
+    }
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return early_alloc(0, bytes);
+}
+
+HAK_API void *realloc(void *pointer, size_t size)
+{
+    void *moved;
+
+    if (pointer == NULL) {
+        return malloc(size);
+    }
+    if (likely(!is_early(pointer))) {
+        return hak_realloc(pointer, size);
+    }
+    moved = malloc(size);
+    if (moved != NULL) {
+        memcpy(moved, pointer, min_size(early_size(pointer), size));
+    }
+    return moved;
+}
+
+HAK_API void *reallocarray(void *pointer, size_t count, size_t size)
+{
+    size_t bytes;
+
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return realloc(pointer, bytes);
+}
+
+HAK_API void *aligned_alloc(size_t alignment, size_t size)
+{
+    return ready() ? hak_aligned_alloc(alignment, size) : early_alloc(alignment, size);
+}
+
+HAK_API void *memalign(size_t alignment, size_t size)
+{
+    return aligned_alloc(alignment, size);
+}
+
+HAK_API int posix_memalign(void **out, size_t alignment, size_t size)
+{
+    int saved = errno;
+    void *object;
+
+    if (alignment < sizeof(void *) || (alignment & (alignment - 1)) != 0) {
+        return EINVAL;
+    }
+    object = aligned_alloc(alignment, size);
+    errno = saved;
+    if (object == NULL) {
+        return ENOMEM;
+    }
+    *out = object;
+    return 0;
+}
+
+HAK_API void *valloc(size_t size)
+{
+    return aligned_alloc(PAGE, size);
+}
+
+HAK_API void *pvalloc(size_t size)
+{
+    return size > PTRDIFF_MAX ? hak_malloc(size) : aligned_alloc(PAGE, round_up(size, PAGE));
+}
+
+HAK_API size_t malloc_usable_size(void *pointer)
+{
+    if (pointer == NULL) {
+        return 0;
+    }
+    return is_early(pointer) ? early_size(pointer) : hak_usable_size(pointer);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* The public calls that neither set up nor allocate: threads, figures, errors, version. */
+#include <errno.h>
+#include <string.h>
+
+#include "alloc/stats.h"
+#include "alloc/thread.h"
+#include "numa/pin.h"
+#include "region/errlog.h"
+
+#define TEXT(x) #x
+#define DOTTED(major, minor, patch) TEXT(major) "." TEXT(minor) "." TEXT(patch)
+
+static struct hak_region *or_default(hak_region *region)
+{
+    return region != NULL ? region : atomic_load_explicit(&heap_default, memory_order_acquire);
+}
+
+hak_region *hak_region_default(void)
+{
+    return atomic_load_explicit(&heap_default, memory_order_acquire);
+}
+
+int hak_thread_pin(int cpu)
+{
+    int code = pin_thread(cpu);
+
+    if (code != 0) {
+        struct hak_error error;
+        errlog_fail(&error, code, HAK_ERROR_SETUP, "hak_thread_pin: processor %d: %s", cpu,
+                    strerrordesc_np(-code));
+        errlog_store(&error);
+        return code;
+    }
+    thread_rehome_all();
+    return 0;
+}
+
+void hak_thread_idle(void)
+{
+    thread_mark_idle();
+}
+
+int hak_on_exhausted(hak_region *region, hak_exhausted_fn reclaim, void *argument)
+{
+    struct hak_region *heap = or_default(region);
+
+    if (heap == NULL) {
+        return -ENODEV;
+    }
+    heap->on_exhausted_argument = argument;
+    heap->on_exhausted = reclaim;
+    return 0;
+}
+
+int hak_region_stats(hak_region *region, struct hak_stats *out)
+{
+    struct hak_region *heap = or_default(region);
+
+    if (out == NULL) {
+        return -EINVAL;
+    }
+    if (heap == NULL) {
+        return -ENODEV;
+    }
+    stats_region(heap, out);
+    return 0;
+}
+
+int hak_region_node_stats(hak_region *region, unsigned index, struct hak_node_stats *out)
+{
+    struct hak_region *heap = or_default(region);
+
+    if (heap == NULL) {
+        return -ENODEV;
+    }
+    if (out == NULL || index >= heap->pool_count) {
+        return -EINVAL;
+    }
+    stats_node(heap, &heap->pools[index], out);
+    return 0;
+}
+
+int hak_region_class_stats(hak_region *region, unsigned size_class, struct hak_class_stats *out)
+{
+    struct hak_region *heap = or_default(region);
+
+    if (heap == NULL) {
+        return -ENODEV;
+    }
+    if (out == NULL || size_class == 0 || size_class > CLASS_COUNT) {
+        return -EINVAL;
+    }
+    stats_class(heap, size_class, out);
+    return 0;
+}
+
+unsigned hak_class_count(void)
+{
+    return CLASS_COUNT;
+}
+
+const char *hak_version(void)
+{
+    return DOTTED(HAK_VERSION_MAJOR, HAK_VERSION_MINOR, HAK_VERSION_PATCH);
+}
+
+/* The calling thread's latest failure over all regions; NULL where it had none. */
+static const struct thread_error *latest(void)
+{
+    const struct thread_error *last = NULL;
+
+    for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
+        const struct thread *thread = thread_self[id].active;
+        if (thread != &thread_none && thread->error.sequence != 0 &&
+            (last == NULL || thread->error.sequence > last->sequence)) {
+            last = &thread->error;
+        }
+    }
+    return last;
+}
+
+static void put_into_words(const struct thread_error *error, struct hak_error *out)
+{
+    memset(out, 0, sizeof(*out));
+    out->kind = error->kind;
+    out->code = error->code;
+    out->size_bytes = error->size_bytes;
+    out->alignment = error->alignment;
+    out->size_class = error->size_class;
+    out->node = error->node;
+    out->free_bytes = error->free_bytes;
+    out->largest_free_bytes = error->largest_free_bytes;
+    out->stranded_bytes = error->stranded_bytes;
+    if (error->kind == HAK_ERROR_ARGUMENT) {
+        errlog_append(out->message, sizeof(out->message),
+                      "allocation of %zu bytes with alignment %zu: %s", error->size_bytes,
+                      error->alignment,
+                      error->code == -ENOMEM ? "the size is beyond what can be addressed"
+                      : error->node >= 0
+                          ? "the region has no segment on that node"
+                          : "the alignment is not a power of two up to 1 GiB");
+        return;
+    }
+    errlog_append(out->message, sizeof(out->message),
+                  "allocation of %zu bytes (class %u) failed on node %d: %zu bytes of units free, "
+                  "the largest run %zu, up to %zu more in thread caches",
+                  error->size_bytes, error->size_class, error->node, error->free_bytes,
+                  error->largest_free_bytes, error->stranded_bytes);
+    errlog_append(out->remedy, sizeof(out->remedy), "export HAKMEM_REGION_SIZE=...  # a larger one");
+}
+
+int hak_last_error(struct hak_error *out)
+{
+    const struct thread_error *mine = latest();
+    uint64_t shared;
+
+    if (out == NULL) {
+        return -EINVAL;
+    }
+    memset(out, 0, sizeof(*out));
+    out->node = -1;
+    shared = errlog_load(out);
+    if (mine != NULL && mine->sequence > shared) {
+        put_into_words(mine, out);
+    }
+    return out->code;
+}

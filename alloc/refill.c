@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* The miss ladder; see refill.h. */
+#include "alloc/refill.h"
+
+#include "alloc/exhaust.h"
+#include "alloc/pagebox.h"
+#include "alloc/sharedpool.h"
+#include "alloc/warmpool.h"
+
+/* Slabs visited for one refill: with a few free objects in each, more would make one call long. */
+#define SLABS_PER_REFILL 3
+
+static unit_t acquire(struct thread *thread, unsigned class)
+{
+    struct class_counts *counts = &thread->class_counts[class];
+    unit_t unit;
+
+    if (thread->heap->layers & LAYER_WARMPOOL) {
+        unit = warmpool_acquire_owner(thread, class);
+    } else {
+        unit = sharedpool_acquire_partial(thread->pool, class);
+        if (unit != UNIT_NONE) {
+            count_add(&counts->pool_partial, 1);
+        }
+    }
+    if (unit == UNIT_NONE) {
+        unit = sharedpool_acquire_fresh(thread->pool, class);
+        if (unit != UNIT_NONE) {
+            count_add(&counts->pool_fresh, 1);
+        }
+    }
+    return unit;
+}
+
+/* A slab that we own but do not keep: takes from it and gives it up. */
+static unsigned take_and_give_up(struct thread *thread, unit_t unit, void **out, unsigned want)
+{
+    unsigned cursor = 0;
+    unsigned got = slab_take_owner(&thread->heap->slabs[unit], &cursor,
+                                   region_address(&thread->heap->area, unit), want, out);
+
+    sharedpool_give_up(thread, unit, (int32_t)got);
+    return got;
+}
+
+static unsigned climb(struct thread *thread, unsigned class, void **out, unsigned want)
+{
+    struct class_counts *counts = &thread->class_counts[class];
+    bool boxed = pagebox_used(thread, class);
+    unsigned got = boxed ? pagebox_take_owner(thread, class, out, want) : 0;
+
+    if (got > 0) {
+        count_add(&counts->box_hits, 1);
+        return got;
+    }
+    for (unsigned visits = 0; visits < SLABS_PER_REFILL && got < want; visits++) {
+        unit_t unit = acquire(thread, class);
+        if (unit == UNIT_NONE) {
+            break;
+        }
+        if (boxed) {
+            pagebox_put_owner(thread, class, unit);
+            got += pagebox_take_owner(thread, class, out + got, want - got);
+        } else {
+            got += take_and_give_up(thread, unit, out + got, want - got);
+        }
+    }
+    return got;
+}
+
+unsigned refill(struct thread *thread, unsigned class, void **out, unsigned want)
+{
+    struct class_counts *counts = &thread->class_counts[class];
+    unsigned got = climb(thread, class, out, want);
+
+    for (enum exhaust_step step = 0; got == 0 && step < EXHAUST_STEPS; step++) {
+        if (exhaust_relieve(thread, step, sizeclass_bytes(class))) {
+            got = climb(thread, class, out, 1);
+        }
+    }
+    if (got == 0) {
+        out[0] = exhaust_other_node(thread, class);
+        got = out[0] != NULL;
+    }
+    if (got == 0) {
+        exhaust_record(thread, thread->pool, sizeclass_bytes(class), 0, class);
+        return 0;
+    }
+    count_add(&counts->cache_refills, 1);
+    count_add(&counts->refilled_objects, got);
+    return got;
+}
+
+void *refill_from_pool(struct thread *thread, struct pool *pool, unsigned class)
+{
+    unit_t unit = sharedpool_acquire_partial(pool, class);
+    void *object = NULL;
+
+    if (unit == UNIT_NONE) {
+        unit = sharedpool_acquire_fresh(pool, class);
+    }
+    if (unit != UNIT_NONE) {
+        take_and_give_up(thread, unit, &object, 1);
+    }
+    return object;
+}

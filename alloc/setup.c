@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/* The public set-up, pinning and query calls; include/hakmem.h is their contract. */
+#include "alloc/setup.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "alloc/stats.h"
+#include "alloc/thread.h"
+#include "alloc/warmpool.h"
+#include "numa/bind.h"
+#include "numa/topology.h"
+#include "region/errlog.h"
+
+/* Set-up is one at a time; allocation never takes this lock. */
+static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool prints_at_exit;
+
+static void print_at_exit(void)
+{
+    pthread_mutex_lock(&setup_lock);
+    for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
+        struct hak_region *heap = atomic_load_explicit(&heap_all[id], memory_order_acquire);
+        if (heap != NULL && heap->warm_pool_stats) {
+            warmpool_print_stats(heap);
+        }
+    }
+    pthread_mutex_unlock(&setup_lock);
+}
+
+/* A handle, zeroed; it is metadata like the rest and not taken from any malloc. */
+static struct hak_region *new_handle(struct hak_error *error)
+{
+    void *memory;
+    int code = backing_table(sizeof(struct hak_region), 0, false, HAK_PAGES_4K, &memory);
+
+    if (code != 0) {
+        errlog_fail(error, code, HAK_ERROR_SETUP, "no addresses for a region's handle");
+        return NULL;
+    }
+    return memory;
+}
+
+static void drop(struct hak_region *heap)
+{
+    heap_unlayout(heap);
+    region_destroy(&heap->area);
+    backing_table_free(heap, sizeof(*heap));
+}
+
+static int free_id(struct hak_error *error)
+{
+    for (int id = 1; id < HAK_REGIONS_MAX; id++) {
+        if (atomic_load_explicit(&heap_all[id], memory_order_relaxed) == NULL) {
+            return id;
+        }
+    }
+    return errlog_fail(error, -ENOSPC, HAK_ERROR_SETUP,
+                       "there are %d regions, the most that a process can have; destroy one",
+                       HAK_REGIONS_MAX);
+}
+
+static void install(struct hak_region *heap, unsigned id)
+{
+    heap->id = id;
+    if (heap->warm_pool_stats && !prints_at_exit) {
+        prints_at_exit = atexit(print_at_exit) == 0;
+    }
+    /* Release: who finds the region finds it laid out. */
+    atomic_store_explicit(&heap_all[id], heap, memory_order_release);
+    if (id == 0) {
+        atomic_store_explicit(&heap_default, heap, memory_order_release);
+    }
+}
+
+static int create(const struct hak_config *config, unsigned id, struct hak_region **out,
+                  struct hak_error *error)
+{
+    struct settings settings;
+    struct hak_region *heap;
+    int code = config_resolve(config, &settings, error);
+
+    if (code != 0) {
+        return code;
+    }
+    heap = new_handle(error);
+    if (heap == NULL) {
+        return error->code;
+    }
+    code = region_create(&heap->area, &settings, error);
+    if (code == 0) {
+        code = heap_layout(heap, &settings, error);
+        if (code != 0) {
+            drop(heap);
+            return code;
+        }
+        install(heap, id);
+        *out = heap;
+        return 0;
+    }
+    backing_table_free(heap, sizeof(*heap));
+    return code;
+}
+
+/* Ends a set-up call: releases the lock, keeps the record of a failure. */
+static int finish(int code, struct hak_error *error)
+{
+    pthread_mutex_unlock(&setup_lock);
+    if (code != 0) {
+        errlog_store(error);
+    }
+    return code;
+}
+
+int hak_region_init(const struct hak_config *config)
+{
+    struct hak_region *heap;
+    struct hak_error error;
+    int code;
+
+    pthread_mutex_lock(&setup_lock);
+    if (atomic_load_explicit(&heap_default, memory_order_relaxed) != NULL) {
+        code = errlog_fail(&error, -EALREADY, HAK_ERROR_SETUP,
+                           "the default region exists; call hak_region_fini first, or "
+                           "hak_region_create for a further one");
+    } else {
+        code = create(config, 0, &heap, &error);
+    }
+    return finish(code, &error);
+}
+
+int hak_region_create(const struct hak_config *config, hak_region **out)
+{
+    struct hak_error error;
+    int code;
+
+    if (out == NULL) {
+        code = errlog_fail(&error, -EINVAL, HAK_ERROR_SETUP, "hak_region_create: out is NULL");
+        errlog_store(&error);
+        return code;
+    }
+    *out = NULL;
+    pthread_mutex_lock(&setup_lock);
+    code = free_id(&error);
+    if (code > 0) {
+        code = create(config, (unsigned)code, out, &error);
+    }
+    return finish(code, &error);
+}
+
+static void end(struct hak_region *heap)
+{
+    if (heap->warm_pool_stats) {
+        warmpool_print_stats(heap);
+    }
+    if (heap->id == 0) {
+        atomic_store_explicit(&heap_default, NULL, memory_order_release);
+    }
+    atomic_store_explicit(&heap_all[heap->id], NULL, memory_order_release);
+    thread_forget(heap);
+    drop(heap);
+}
+
+int hak_region_fini(void)
+{
+    struct hak_region *heap;
+    struct hak_error error;
+    int code = 0;
+
+    pthread_mutex_lock(&setup_lock);
+    heap = atomic_load_explicit(&heap_default, memory_order_relaxed);
+    if (heap == NULL) {
+        code = errlog_fail(&error, -ENODEV, HAK_ERROR_SETUP,
+                           "hak_region_fini: there is no default region");
+    } else {
+        end(heap);
+    }
+    return finish(code, &error);
+}
+
+int hak_region_destroy(hak_region *region)
+{
+    struct hak_error error;
+    int code = errlog_fail(&error, -EINVAL, HAK_ERROR_SETUP,
+                           "hak_region_destroy: %p is not a live region of hak_region_create or "
+                           "hak_region_adopt",
+                           (void *)region);
+
+    pthread_mutex_lock(&setup_lock);
+    for (unsigned id = 1; region != NULL && id < HAK_REGIONS_MAX; id++) {
+        if (atomic_load_explicit(&heap_all[id], memory_order_relaxed) == region) {
+            end(region);
+            code = 0;
+            break;
+        }
+    }
+    return finish(code, &error);
+}
+
+/* The whole SuperSlabs in [start, start + length); 0 bytes where there is none. */
+static size_t usable_part(void *start, size_t length, uintptr_t *first)
+{
+    uintptr_t low = (uintptr_t)start;
+    uintptr_t end_of = low + length;
+
+    *first = round_up(low, SUPERSLAB_BYTES);
+    if (end_of < low || *first < low || round_down(end_of, SUPERSLAB_BYTES) <= *first) {
+        return 0;
+    }
+    return round_down(end_of, SUPERSLAB_BYTES) - *first;
+}
+
+static int check_adopted(void *start, size_t length, uintptr_t first, size_t bytes,
+                         struct hak_error *error)
+{
+    if (start == NULL || (uintptr_t)start + length < (uintptr_t)start) {
+        return errlog_fail(error, -EINVAL, HAK_ERROR_SETUP,
+                           "hak_region_adopt: [%p, +%zu) is not a range of memory", start, length);
+    }
+    if (bytes == 0) {
+        return errlog_fail(error, -EINVAL, HAK_ERROR_SETUP,
+                           "hak_region_adopt: [%p, +%zu) holds no whole SuperSlab (2 MiB, aligned "
+                           "to 2 MiB); from this start %zu bytes would hold one",
+                           start, length,
+                           (size_t)(round_up((uintptr_t)start, SUPERSLAB_BYTES) +
+                                    SUPERSLAB_BYTES - (uintptr_t)start));
+    }
+    if (bytes > HAK_REGION_BYTES_MAX) {
+        return errlog_fail(error, -E2BIG, HAK_ERROR_SETUP,
+                           "hak_region_adopt: %zu bytes are more than the most a region can have "
+                           "(%zu)",
+                           bytes, HAK_REGION_BYTES_MAX);
+    }
+    for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
+        struct hak_region *heap = atomic_load_explicit(&heap_all[id], memory_order_relaxed);
+        if (heap != NULL && first < heap->area.base + heap->area.bytes &&
+            heap->area.base < first + bytes) {
+            return errlog_fail(error, -EINVAL, HAK_ERROR_SETUP,
+                               "hak_region_adopt: [%p, +%zu) overlaps the live region [%p, +%zu)",
+                               start, length, (void *)heap->area.base, heap->area.bytes);
+        }
+    }
+    return 0;
+}
+
+/* The node that adopted memory counts as: as said, or where its first page is. */
+static int adopted_node(uintptr_t first, int node, struct hak_error *error)
+{
+    static struct topology topology;
+    int code = topology_read(&topology);
+
+    if (code != 0) {
+        return errlog_fail(error, code, HAK_ERROR_SETUP, "the machine's nodes cannot be read");
+    }
+    if (node == -1) {
+        size_t wrong = 1;
+        for (int n = 0; n < (int)topology.node_end; n++) {
+            if (bind_verify((void *)first, 4096, 4096, n, &wrong) == 0 && wrong == 0) {
+                return n;
+            }
+        }
+        return topology_nearest(&topology, 0, topology_memory_mask(&topology));
+    }
+    if (node < 0 || node >= HAK_NODES_MAX || !topology.nodes[node].exists) {
+        return errlog_fail(error, -ENODEV, HAK_ERROR_SETUP,
+                           "hak_region_adopt: there is no node %d", node);
+    }
+    return node;
+}
+
+static int adopt(uintptr_t first, size_t bytes, int node, const struct hak_config *config,
+                 struct hak_region **out, struct hak_error *error)
+{
+    struct hak_config only_policy = {.misuse = config != NULL ? config->misuse : 0};
+    struct settings settings;
+    struct hak_region *heap;
+    int id = free_id(error);
+    int code;
+
+    if (id < 0) {
+        return id;
+    }
+    node = adopted_node(first, node, error);
+    code = node < 0 ? node : config_resolve(&only_policy, &settings, error);
+    if (code != 0) {
+        return code;
+    }
+    heap = new_handle(error);
+    if (heap == NULL) {
+        return error->code;
+    }
+    code = region_adopt(&heap->area, (void *)first, bytes, node, error);
+    if (code != 0) {
+        backing_table_free(heap, sizeof(*heap));
+        return code;
+    }
+    code = heap_layout(heap, &settings, error);
+    if (code != 0) {
+        drop(heap);
+        return code;
+    }
+    install(heap, (unsigned)id);
+    *out = heap;
+    return 0;
+}
+
+int hak_region_adopt(void *start, size_t length, int node, const struct hak_config *config,
+                     hak_region **out, size_t *usable_bytes)
+{
+    struct hak_error error;
+    uintptr_t first;
+    size_t bytes = usable_part(start, length, &first);
+    int code;
+
+    if (usable_bytes != NULL) {
+        *usable_bytes = bytes;
+    }
+    if (out == NULL) {
+        code = errlog_fail(&error, -EINVAL, HAK_ERROR_SETUP, "hak_region_adopt: out is NULL");
+        errlog_store(&error);
+        return code;
+    }
+    *out = NULL;
+    pthread_mutex_lock(&setup_lock);
+    code = check_adopted(start, length, first, bytes, &error);
+    if (code == 0) {
+        code = adopt(first, bytes, node, config, out, &error);
+    }
+    return finish(code, &error);
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Regions coming and going: the public set-up calls, one at a time under one lock.
+ */
+#ifndef HAK_ALLOC_SETUP_H
+#define HAK_ALLOC_SETUP_H
+
+#include "alloc/heap.h"
+
+/* Lays the metadata out over heap->area; negative errno with *error filled. */
+int heap_layout(struct hak_region *heap, const struct settings *settings, struct hak_error *error);
+/* Gives it back; after a failed layout too. */
+void heap_unlayout(struct hak_region *heap);
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* The warm pool; see warmpool.h. */
+#include "alloc/warmpool.h"
+
+#include <stdio.h>
+
+#include "alloc/sharedpool.h"
+#include "alloc/stats.h"
+
+/* A slab out of one SuperSlab, counted from the pool's first. */
+static unit_t claim_in(struct pool *pool, unsigned class, uint32_t superslab)
+{
+    size_t first = (size_t)superslab * SUPERSLAB_UNITS;
+    uint32_t published;
+
+    while ((published = bitset_load32(&pool->partial[class], first)) != 0) {
+        unit_t unit = pool->first_unit + (unit_t)first + (unit_t)__builtin_ctz(published);
+        if (sharedpool_claim(pool, class, unit)) {
+            return unit;
+        }
+    }
+    return UNIT_NONE;
+}
+
+static unit_t ask(struct thread *thread, unsigned class)
+{
+    struct warmpool *warm = &thread->warm[class];
+
+    while (warm->count > 0) {
+        unit_t unit = claim_in(thread->pool, class, warm->superslab[warm->count - 1]);
+        if (unit != UNIT_NONE) {
+            return unit;
+        }
+        warm->count--; /* exhausted */
+    }
+    return UNIT_NONE;
+}
+
+static void prefill(struct thread *thread, unsigned class)
+{
+    struct bitset *partial = &thread->pool->partial[class];
+    struct warmpool *warm = &thread->warm[class];
+    uint32_t found[WARM_POOL_MAX];
+    unsigned count = 0;
+    size_t at = bitset_find(partial, 0);
+
+    while (at != BITSET_NONE && count < thread->heap->warm_pool) {
+        found[count++] = (uint32_t)(at / SUPERSLAB_UNITS);
+        at = bitset_find(partial, (at / SUPERSLAB_UNITS + 1) * SUPERSLAB_UNITS);
+    }
+    for (unsigned n = count; n > 0; n--) {
+        warm->superslab[count - n] = found[n - 1]; /* the lowest is asked first */
+    }
+    warm->count = (uint8_t)count;
+    count_add(&thread->class_counts[class].warm_prefilled, count);
+}
+
+unit_t warmpool_acquire_owner(struct thread *thread, unsigned class)
+{
+    struct class_counts *counts = &thread->class_counts[class];
+    unit_t unit = ask(thread, class);
+
+    if (unit != UNIT_NONE) {
+        count_add(&counts->warm_hits, 1);
+        return unit;
+    }
+    count_add(&counts->warm_misses, 1);
+    prefill(thread, class);
+    return ask(thread, class);
+}
+
+void warmpool_print_stats(struct hak_region *heap)
+{
+    fprintf(stderr, "hakmem: warm pool      class    bytes         hits       misses    prefilled  "
+                    "hit rate\n");
+    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+        struct hak_class_stats stats;
+        stats_class(heap, class, &stats);
+        uint64_t asked = stats.warm_hits + stats.warm_misses;
+        if (asked != 0) {
+            fprintf(stderr, "hakmem: warm pool %10u %8zu %12llu %12llu %12llu    %5.1f %%\n", class,
+                    sizeclass_bytes(class), (unsigned long long)stats.warm_hits,
+                    (unsigned long long)stats.warm_misses,
+                    (unsigned long long)stats.warm_prefilled,
+                    100.0 * (double)stats.warm_hits / (double)asked);
+        }
+    }
+}

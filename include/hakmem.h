@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hakmem: a memory allocator that lives inside memory set aside before the work starts.
+ *
+ * A *region* is one range of addresses made of one segment per NUMA node, backed by huge pages
+ * where the machine has them, bound to its nodes and faulted in before the first allocation.
+ * After that no call below makes a system call or takes a page fault.
+ *
+ * Terms. "Set-up" calls (init, create, adopt, destroy, fini, pin) may take time and talk to the
+ * kernel; they return 0 or a negative errno and fill the error record (hak_last_error). The
+ * allocation calls return NULL with errno set; the freeing calls keep errno and cannot fail.
+ *
+ * Threads. Every allocation and freeing call may be made by any thread, whoever created it, on any
+ * object of the region, at the same time as any other call. Set-up calls say what they need. No
+ * call is safe in a signal handler that may interrupt another hakmem call of the same thread.
+ *
+ * Costs are given for x86-64; "hit" is the common case, served from the calling thread's cache.
+ */
+#ifndef HAKMEM_H
+#define HAKMEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define HAK_API __attribute__((visibility("default")))
+#define HAK_MALLOC_LIKE __attribute__((malloc, warn_unused_result))
+#define HAK_SIZE_IS(n) __attribute__((alloc_size(n)))
+#else
+#define HAK_API
+#define HAK_MALLOC_LIKE
+#define HAK_SIZE_IS(n)
+#endif
+
+/* Version of this header; hak_version() says the library's. */
+#define HAK_VERSION_MAJOR 0
+#define HAK_VERSION_MINOR 1
+#define HAK_VERSION_PATCH 0
+
+/* Most regions a process can have at once, the default one included. */
+#define HAK_REGIONS_MAX 32
+/* Most NUMA nodes of one region; nodes are named by the kernel's numbers, 0 to 63. */
+#define HAK_NODES_MAX 64
+/* A region is made of SuperSlabs of this size; it is the least a node segment can be. */
+#define HAK_SUPERSLAB_BYTES ((size_t)2 << 20)
+/* Most bytes of one region: 2 TiB. */
+#define HAK_REGION_BYTES_MAX ((size_t)2 << 40)
+/* Largest alignment that an allocation can ask for: 1 GiB. */
+#define HAK_ALIGNMENT_MAX ((size_t)1 << 30)
+/* Alignment of every object without asking: that of max_align_t on the supported processors. */
+#define HAK_ALIGNMENT_MIN ((size_t)16)
+
+typedef struct hak_region hak_region;
+
+/* ---- configuration ------------------------------------------------------------------------ */
+
+/* Page sizes. HUGETLB pages (1G, 2M) come from the kernel's reserved pools; see
+ * Documentation/admin-guide/mm/hugetlbpage.rst. THP is MADV_HUGEPAGE on ordinary memory. */
+enum hak_pages {
+    HAK_PAGES_DEFAULT = 0, /* ends a list; as the first entry: the environment, then 2M, THP, 4K */
+    HAK_PAGES_1G,
+    HAK_PAGES_2M,
+    HAK_PAGES_THP,
+    HAK_PAGES_4K,
+    HAK_PAGES_COUNT
+};
+
+enum hak_switch { HAK_SWITCH_DEFAULT = 0, HAK_ON, HAK_OFF };
+
+/* What happens on a bad free: in every case it is counted and nothing is freed. */
+enum hak_misuse {
+    HAK_MISUSE_DEFAULT = 0, /* the environment, then abort */
+    HAK_MISUSE_ABORT,       /* report on standard error, then abort() */
+    HAK_MISUSE_REPORT,      /* report on standard error and go on */
+    HAK_MISUSE_IGNORE       /* go on; hak_last_error and the count tell */
+};
+
+/* What an allocation does when its node has nothing left. */
+enum hak_exhausted {
+    HAK_EXHAUSTED_DEFAULT = 0, /* the environment, then fail */
+    HAK_EXHAUSTED_FAIL,        /* NULL with ENOMEM */
+    HAK_EXHAUSTED_ANY_NODE     /* the nearest other node of the region that has room; counted */
+};
+
+/*
+ * How a region shall be. Zero-initialise it and set what matters: a field left 0 takes the
+ * environment variable named beside it, and its default where that is not set.
+ */
+struct hak_config {
+    size_t size_bytes; /* HAKMEM_REGION_SIZE; whole region, shared out evenly over the nodes and
+                          rounded up to what the page size and SuperSlabs ask. Default 256 MiB */
+    enum hak_pages pages[HAK_PAGES_COUNT]; /* HAKMEM_PAGES; order of preference, each entry tried
+                          for the whole region; a list of one is strict */
+    uint64_t nodes;    /* HAKMEM_NODES; bit n = node n; 0 = every node that has memory and that
+                          this process may use. A node named here must exist and be allowed */
+    enum hak_switch prefault;     /* HAKMEM_PREFAULT; default on */
+    enum hak_misuse misuse;       /* HAKMEM_MISUSE */
+    enum hak_exhausted exhausted; /* HAKMEM_EXHAUSTED */
+    uint64_t reserved[4];         /* must be 0 */
+};
+
+/* ---- errors ------------------------------------------------------------------------------- */
+
+enum hak_error_kind {
+    HAK_ERROR_NONE = 0,
+    HAK_ERROR_SETUP,     /* a set-up call failed: message and remedy say what and how to mend it */
+    HAK_ERROR_ARGUMENT,  /* an allocation call was given an impossible size, alignment or node */
+    HAK_ERROR_EXHAUSTED, /* no room: the numbers below say where and how much is left */
+    HAK_ERROR_MISUSE,    /* a bad free */
+    HAK_ERROR_NO_REGION  /* an allocation before init or after fini */
+};
+
+struct hak_error {
+    enum hak_error_kind kind;
+    int code;                  /* negative errno */
+    size_t size_bytes;         /* what was asked for */
+    size_t alignment;          /* 0: none asked */
+    unsigned size_class;       /* class of the size; 0: a large object */
+    int node;                  /* the kernel's number; -1: none in particular */
+    size_t free_bytes;         /* free units of that node */
+    size_t largest_free_bytes; /* largest single object that its free units could hold */
+    size_t stranded_bytes;     /* capacity of the thread caches on that node: at most this much
+                                  is free but in somebody's cache */
+    const void *pointer;       /* of a bad free */
+    char message[768];         /* a sentence or several; ends with NUL */
+    char remedy[512];          /* shell commands, one a line, that would provide what is missing;
+                                  empty where there are none */
+};
+
+/*
+ * Copies the calling thread's last allocation failure or the process's last set-up error or
+ * misuse, whichever came later, into *out. Returns its code (negative errno), 0 when there was
+ * none; -EINVAL for NULL. Any thread; some hundred nanoseconds.
+ */
+HAK_API int hak_last_error(struct hak_error *out);
+
+/* ---- regions ------------------------------------------------------------------------------ */
+
+/*
+ * Sets the default region up: reserves addresses, maps every node's segment with the first page
+ * size of the list that can be had, binds it strictly (MPOL_BIND, see mbind(2)), faults it in with
+ * threads that run on the node (MADV_POPULATE_WRITE, see madvise(2), Linux 5.14) and asks the
+ * kernel for every page's node (move_pages(2)). On failure nothing stays behind. NULL: everything
+ * from the environment. One thread at a time; others may already allocate only when it returned.
+ *
+ * -EALREADY  the default region exists
+ * -EINVAL    a field or environment variable makes no sense (message says which)
+ * -ENODEV    a node in the list does not exist or may not be used
+ * -ENOMEM    too few pages: message tells asked, there and missing per node and page size,
+ *            remedy the commands that provide them
+ * -E2BIG     more than HAK_REGION_BYTES_MAX
+ * -EIO       a page was found on another node than asked
+ * other      what the kernel said
+ */
+HAK_API int hak_region_init(const struct hak_config *config);
+
+/*
+ * Gives the default region back to the kernel; every object of it is gone. No other thread may be
+ * in an allocation call or make one on this region until a new init. 0, or -ENODEV: there is none.
+ */
+HAK_API int hak_region_fini(void);
+
+/* The default region's handle; NULL before init and after fini. */
+HAK_API hak_region *hak_region_default(void);
+
+/* A further region, as by hak_region_init. *out is NULL on failure. Also -ENOSPC: there are
+ * HAK_REGIONS_MAX. Any thread. */
+HAK_API int hak_region_create(const struct hak_config *config, hak_region **out);
+
+/*
+ * A region in the caller's own memory [start, start + length): any start, any length, already
+ * mapped readable and writable, and the caller's for as long as the region lives. Whole SuperSlabs
+ * inside it are used; *usable_bytes (may be NULL) is how much that is. The memory is never taken
+ * for zeroed, never bound, moved or given back. node: the node that it lies on, or -1 to ask the
+ * kernel for its first page. From config (may be NULL) only misuse is taken. Metadata is
+ * mapped apart. -EINVAL: NULL, overlaps a live region, wraps around, or holds no whole SuperSlab
+ * (message says how much would be needed); -ENODEV: no such node; -ENOSPC, -ENOMEM as above.
+ */
+HAK_API int hak_region_adopt(void *start, size_t length, int node, const struct hak_config *config,
+                             hak_region **out, size_t *usable_bytes);
+
+/* Ends a region of hak_region_create or hak_region_adopt (-EINVAL otherwise); as hak_region_fini.
+ * Adopted memory stays with the caller, contents unspecified. */
+HAK_API int hak_region_destroy(hak_region *region);
+
+/* ---- allocation from the default region --------------------------------------------------- */
+
+/*
+ * An object of at least size bytes, aligned to 16 (objects of 4 KiB, 64 KiB ... sizes are aligned
+ * to their size's largest power of two up to 64 KiB). Size 0 gives a least object of its own.
+ * Hit: 16 instructions or fewer, no atomic, no lock. NULL with errno ENOMEM when the node, or the
+ * region as the policy allows, has no room, the size is over PTRDIFF_MAX, or there is no region.
+ */
+HAK_API void *hak_malloc(size_t size) HAK_MALLOC_LIKE HAK_SIZE_IS(1);
+
+/* count * size zeroed bytes; the product is checked. Memory fresh from the kernel is not cleared
+ * a second time. Errors as hak_malloc. */
+HAK_API void *hak_calloc(size_t count, size_t size) HAK_MALLOC_LIKE;
+
+/*
+ * As realloc(3): NULL allocates; size 0 frees and returns NULL with errno kept. Stays in place
+ * where the object is large enough and not more than twice too large; large objects grow in place
+ * where the next units are free, and give units back in place. On failure the old object is untouched. A pointer that is not a live object is
+ * misuse: by policy an abort, otherwise NULL with EINVAL.
+ */
+HAK_API void *hak_realloc(void *pointer, size_t size) __attribute__((warn_unused_result));
+
+/* alignment: a power of two from 1 to HAK_ALIGNMENT_MAX; size need not be its multiple.
+ * NULL with EINVAL for another alignment; otherwise as hak_malloc. */
+HAK_API void *hak_aligned_alloc(size_t alignment, size_t size) HAK_MALLOC_LIKE;
+
+/*
+ * Frees an object from any thread; NULL is nothing. Keeps errno; never fails. Hit: 17 instructions
+ * or fewer, no atomic, and the object itself is not touched. Bad pointers (outside the region, not
+ * allocated, not an object's start, freed twice) are found when the thread's cache is
+ * flushed in a batch, or at once for large objects, and handled by the region's misuse policy.
+ */
+HAK_API void hak_free(void *pointer);
+
+/* As hak_free, for callers that know the size they asked for. The size is a promise; it is not
+ * checked here. */
+HAK_API void hak_free_sized(void *pointer, size_t size);
+
+/* Bytes that may be used behind a live object: its class or run. 0 for NULL and for what is not an
+ * object of the region. Any thread; no atomic operations. */
+HAK_API size_t hak_usable_size(const void *pointer);
+
+/*
+ * count objects of size bytes into out[0 .. count-1]; returns how many it got, count unless the
+ * region ran out (then errno is ENOMEM and the first so many are valid). Hit: a copy of pointers.
+ */
+HAK_API size_t hak_malloc_bulk(size_t size, size_t count, void **out);
+
+/* Frees count objects, of whatever sizes; NULLs are passed over. As hak_free for each. */
+HAK_API void hak_free_bulk(void *const *pointers, size_t count);
+
+/*
+ * An object on the node with the kernel's number node, whatever the calling thread's home. NULL
+ * with EINVAL where the region has no segment on it; ENOMEM when that node is full: never another.
+ * On the thread's own node as hak_malloc; elsewhere a few atomic operations.
+ */
+HAK_API void *hak_malloc_on_node(size_t size, int node) HAK_MALLOC_LIKE HAK_SIZE_IS(1);
+
+/* ---- the same on a handle; NULL stands for the default region ------------------------------ */
+
+HAK_API void *hak_region_malloc(hak_region *region, size_t size) HAK_MALLOC_LIKE HAK_SIZE_IS(2);
+HAK_API void *hak_region_calloc(hak_region *region, size_t count, size_t size) HAK_MALLOC_LIKE;
+HAK_API void *hak_region_realloc(hak_region *region, void *pointer, size_t size)
+    __attribute__((warn_unused_result));
+HAK_API void *hak_region_aligned_alloc(hak_region *region, size_t alignment, size_t size)
+    HAK_MALLOC_LIKE;
+HAK_API void hak_region_free(hak_region *region, void *pointer);
+HAK_API void hak_region_free_sized(hak_region *region, void *pointer, size_t size);
+HAK_API size_t hak_region_usable_size(hak_region *region, const void *pointer);
+HAK_API size_t hak_region_malloc_bulk(hak_region *region, size_t size, size_t count, void **out);
+HAK_API void hak_region_free_bulk(hak_region *region, void *const *pointers, size_t count);
+HAK_API void *hak_region_malloc_on_node(hak_region *region, size_t size, int node)
+    HAK_MALLOC_LIKE HAK_SIZE_IS(2);
+
+/* ---- running out -------------------------------------------------------------------------- */
+
+/*
+ * A function that is called before an allocation of the region fails, on the thread that allocates,
+ * after every cache that could be had was emptied: it may free objects of the region (it must not
+ * allocate from it: that fails), and the allocation is tried once more. size_bytes is what is
+ * wanted. NULL takes it back. One function a region; set it while no other thread allocates. 0;
+ * -ENODEV no region.
+ */
+typedef void (*hak_exhausted_fn)(hak_region *region, size_t size_bytes, void *argument);
+HAK_API int hak_on_exhausted(hak_region *region, hak_exhausted_fn reclaim, void *argument);
+
+/* ---- threads ------------------------------------------------------------------------------ */
+
+/*
+ * Binds the calling thread to one processor (sched_setaffinity(2)) and makes that processor's node
+ * its home in every region that has a segment there; otherwise the nearest node by distance.
+ * 0, -EINVAL for a processor that does not exist, -EPERM or what the kernel said.
+ */
+HAK_API int hak_thread_pin(int cpu);
+
+/*
+ * Says that the calling thread will not allocate for a while: what its caches hold, in all regions,
+ * may be taken by a thread that would otherwise run out of memory. Its next call takes up the
+ * cache again where nobody did. A handful of atomic operations.
+ */
+HAK_API void hak_thread_idle(void);
+
+/* ---- what is going on --------------------------------------------------------------------- */
+
+struct hak_stats {
+    size_t size_bytes;         /* object area */
+    size_t metadata_bytes;     /* every table beside it, thread caches included */
+    unsigned node_count;       /* segments */
+    enum hak_pages pages;      /* what the object area is backed with */
+    unsigned threads;          /* threads that have a cache now */
+    size_t free_bytes;         /* free units: available to every size */
+    size_t largest_free_bytes; /* largest object that would succeed on the best node, from units */
+    size_t slab_bytes;         /* in slabs */
+    size_t slab_free_bytes;    /* free objects in those slabs, thread caches not included */
+    size_t large_bytes;        /* in large objects */
+    size_t cached_bytes_max;   /* capacity of all thread caches; at most this is free in them */
+    uint64_t cache_refills;    /* the thread cache had nothing: a batch came from below */
+    uint64_t cache_flushes;    /* it was full: a batch went back */
+    uint64_t box_hits;         /* refills that the thread's own slabs served */
+    uint64_t warm_hits;        /* slabs found in a SuperSlab that the thread knew */
+    uint64_t warm_misses;      /* ... not found there */
+    uint64_t warm_prefilled;   /* SuperSlabs put into warm pools */
+    uint64_t pool_partial;     /* slabs with room taken from the shared pool past the warm pool */
+    uint64_t pool_fresh;       /* slabs made from free units */
+    uint64_t slabs_recycled;   /* empty slabs whose units went back */
+    uint64_t refilled_objects; /* objects that came up with refills */
+    uint64_t flushed_objects;  /* objects that went back with flushes */
+    uint64_t remote_frees;     /* objects of other nodes sent home */
+    uint64_t remote_drains;    /* batches that carried them */
+    uint64_t large_allocs, large_frees;
+    uint64_t other_node_allocs; /* served by another node, as HAK_EXHAUSTED_ANY_NODE allows */
+    uint64_t exhausted;         /* allocations that returned NULL for want of room */
+    uint64_t misuses;           /* bad frees */
+};
+
+struct hak_node_stats {
+    int node;
+    size_t size_bytes, free_bytes, largest_free_bytes, slab_bytes, slab_free_bytes, large_bytes;
+};
+
+struct hak_class_stats {
+    size_t object_bytes, slab_count, slab_bytes;
+    size_t objects_out;  /* allocated or in a thread cache */
+    size_t objects_free; /* in slabs */
+    uint64_t cache_refills, cache_flushes, box_hits, warm_hits, warm_misses, warm_prefilled;
+};
+
+/*
+ * Fill *out by looking at the metadata; takes no lock, so with other threads at work the figures
+ * are of slightly different moments. Walks the region's units and threads: some milliseconds a
+ * TiB, not for a hot path. region NULL: the default one. 0; -ENODEV no region; -EINVAL out NULL,
+ * an index that is out of range.
+ */
+HAK_API int hak_region_stats(hak_region *region, struct hak_stats *out);
+HAK_API int hak_region_node_stats(hak_region *region, unsigned index, struct hak_node_stats *out);
+/* size_class from 1 to hak_class_count(). */
+HAK_API int hak_region_class_stats(hak_region *region, unsigned size_class,
+                                   struct hak_class_stats *out);
+HAK_API unsigned hak_class_count(void);
+
+/* "0.1.0" */
+HAK_API const char *hak_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

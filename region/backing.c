@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The steps for one kind of page: plan the segments, ask whether there is enough (shortage), map,
+ * bind each segment before its first touch, fault in and verify (faultin). A step that fails
+ * unmaps everything, appends its reason to the error record, and the next kind has its turn.
+ */
+#include "region/backing.h"
+
+#include "numa/bind.h"
+#include "numa/topology.h"
+#include "region/base.h"
+#include "region/errlog.h"
+#include "region/faultin.h"
+#include "region/os.h"
+#include "region/shortage.h"
+#include "region/supply.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Transparent huge pages are this large on the supported processors, and so is a SuperSlab. */
+#define TABLE_ALIGN HAK_SUPERSLAB_BYTES
+
+static size_t segment_grain(enum hak_pages pages)
+{
+    return max_size(HAK_SUPERSLAB_BYTES, os_pages_bytes(pages));
+}
+
+/* Why a node in the caller's list cannot be used; NULL: it can. */
+static const char *node_fault(const struct topology *topology, int node)
+{
+    const struct topology_node *entry = &topology->nodes[node];
+    if (!entry->exists)
+        return "does not exist";
+    if (!entry->has_memory)
+        return "has no memory";
+    return entry->allowed ? NULL : "may not be used by this process (cpuset or numactl)";
+}
+
+static int choose_nodes(uint64_t wanted, uint64_t *mask, struct hak_error *error)
+{
+    struct topology topology;
+    int code = topology_read(&topology);
+    if (code != 0)
+        return errlog_fail(error, code, HAK_ERROR_SETUP, "the machine's nodes cannot be read");
+    *mask = wanted != 0 ? wanted : topology_memory_mask(&topology);
+    if (*mask == 0)
+        return errlog_fail(error, -ENODEV, HAK_ERROR_SETUP,
+                           "no node that this process may use has memory");
+    for (int node = 0; node < HAK_NODES_MAX; node++) {
+        if ((*mask >> node & 1) == 0)
+            continue;
+        const char *fault = node_fault(&topology, node);
+        if (fault == NULL)
+            continue;
+        code = errlog_fail(error, -ENODEV, HAK_ERROR_SETUP, "node %d %s", node, fault);
+        error->node = node;
+        return code;
+    }
+    return 0;
+}
+
+/* Even shares, rounded up to what pages and SuperSlabs ask; down, where the sum were too much. */
+static void plan_segments(size_t bytes, uint64_t mask, enum hak_pages pages, struct backing *out)
+{
+    size_t grain = segment_grain(pages);
+    unsigned count = (unsigned)__builtin_popcountll(mask);
+    size_t share = round_up((bytes + count - 1) / count, grain);
+    if (share * count > HAK_REGION_BYTES_MAX)
+        share = round_down(HAK_REGION_BYTES_MAX / count, grain);
+    memset(out, 0, sizeof *out);
+    out->pages = pages;
+    out->page_bytes = os_pages_bytes(pages);
+    out->bytes = share * count;
+    for (; mask != 0; mask &= mask - 1) {
+        struct backing_segment *segment = &out->segments[out->segment_count++];
+        segment->node = __builtin_ctzll(mask);
+        segment->bytes = share;
+    }
+}
+
+static int map_range(struct backing *backing, struct hak_error *error)
+{
+    int code;
+    if (os_pages_hugetlb(backing->pages)) {
+        code = os_map_hugetlb(backing->bytes, backing->pages, &backing->reserved);
+    } else {
+        code = os_reserve(backing->bytes, HAK_SUPERSLAB_BYTES, &backing->reserved);
+        if (code == 0)
+            code = os_commit(backing->reserved, backing->bytes, backing->pages);
+    }
+    if (backing->reserved != NULL)
+        backing->reserved_bytes = backing->bytes;
+    if (code != 0) {
+        shortage_explain(backing, "mapping them", code, error);
+        return code;
+    }
+    backing->base = backing->reserved;
+    unsigned char *at = backing->base;
+    for (unsigned i = 0; i < backing->segment_count; i++) {
+        backing->segments[i].start = at;
+        at += backing->segments[i].bytes;
+    }
+    /* A child that writes to its copy of a hugetlb page needs a page that nobody has set aside. */
+    return os_pages_hugetlb(backing->pages) ? os_dontfork(backing->base, backing->bytes) : 0;
+}
+
+static int bind_segments(struct backing *backing, struct hak_error *error)
+{
+    for (unsigned i = 0; i < backing->segment_count; i++) {
+        struct backing_segment *segment = &backing->segments[i];
+        int code = bind_strict(segment->start, segment->bytes, segment->node);
+        if (code == 0)
+            continue;
+        error->node = segment->node;
+        shortage_explain(backing, "binding them to their node", code, error);
+        return code;
+    }
+    return 0;
+}
+
+static int fault_in(struct backing *backing, bool verify, struct hak_error *error)
+{
+    struct faultin_failure failure;
+    int code = faultin_run(backing->segments, backing->segment_count, backing->pages, verify,
+                           &failure);
+    if (code == 0)
+        return 0;
+    error->node = failure.node;
+    if (failure.wrong_pages != 0)
+        errlog_append(error->message, sizeof error->message,
+                      " %s pages: at least %zu of node %d were found on another node;",
+                      os_pages_name(backing->pages), failure.wrong_pages, failure.node);
+    else
+        shortage_explain(backing, "faulting them in", code, error);
+    return code;
+}
+
+void backing_destroy(struct backing *backing)
+{
+    if (backing->reserved != NULL)
+        os_release(backing->reserved, backing->reserved_bytes);
+    memset(backing, 0, sizeof *backing);
+}
+
+/* One kind of page, start to end. */
+static int try_kind(const struct settings *settings, uint64_t mask, enum hak_pages pages,
+                    struct backing *out, struct hak_error *error)
+{
+    plan_segments(settings->size_bytes, mask, pages, out);
+    int code = shortage_check(out, settings->prefault, error);
+    if (code == 0)
+        code = map_range(out, error);
+    if (code == 0)
+        code = bind_segments(out, error);
+    if (code == 0 && settings->prefault)
+        code = fault_in(out, settings->verify, error);
+    if (code != 0)
+        backing_destroy(out);
+    return code;
+}
+
+int backing_create(const struct settings *settings, struct backing *out, struct hak_error *error)
+{
+    uint64_t mask = 0;
+    struct hak_error collected;
+    memset(out, 0, sizeof *out);
+    if (error == NULL)
+        error = &collected;
+    int code = choose_nodes(settings->nodes, &mask, error);
+    if (code != 0)
+        return code;
+    unsigned nodes = (unsigned)__builtin_popcountll(mask);
+    errlog_fail(&collected, -ENOMEM, HAK_ERROR_SETUP,
+                "a region of %zu MiB over %u node%s cannot be had:", settings->size_bytes >> 20,
+                nodes, nodes == 1 ? "" : "s");
+    collected.size_bytes = settings->size_bytes;
+    code = -EINVAL;
+    for (unsigned i = 0; i < settings->pages_count; i++) {
+        int kind_code = try_kind(settings, mask, settings->pages[i], out, &collected);
+        if (kind_code == 0)
+            return 0;
+        /* The first reason is the answer: that kind was wanted most. */
+        if (i == 0)
+            code = kind_code;
+    }
+    collected.code = code;
+    size_t length = strlen(collected.message);
+    if (length > 0 && collected.message[length - 1] == ';')
+        collected.message[length - 1] = '.';
+    if (error != &collected)
+        *error = collected;
+    return code;
+}
+
+static size_t table_align(size_t bytes)
+{
+    return bytes >= TABLE_ALIGN ? TABLE_ALIGN : os_page_bytes();
+}
+
+static int fill_table(void *table, size_t bytes, int node, enum hak_pages pages)
+{
+    const struct backing_segment segment = {.node = node, .start = table, .bytes = bytes};
+    struct faultin_failure failure;
+    if (supply_ordinary(topology_physical(node < 0 ? 0 : node)) < bytes)
+        return -ENOMEM;
+    return faultin_run(&segment, 1, pages, false, &failure);
+}
+
+int backing_table(size_t bytes, int node, bool prefault, enum hak_pages wish, void **out)
+{
+    size_t align = table_align(bytes);
+    bool huge = wish != HAK_PAGES_4K && align == TABLE_ALIGN && supply_thp();
+    enum hak_pages pages = huge ? HAK_PAGES_THP : HAK_PAGES_4K;
+    size_t length = round_up(bytes, align);
+    int code = os_reserve(length, align, out);
+    if (code != 0)
+        return code;
+    code = os_commit(*out, length, pages);
+    if (code == 0 && node >= 0)
+        code = bind_strict(*out, length, node);
+    if (code == 0 && prefault)
+        code = fill_table(*out, length, node, pages);
+    if (code != 0) {
+        os_release(*out, length);
+        *out = NULL;
+    }
+    return code;
+}
+
+void backing_table_free(void *table, size_t bytes)
+{
+    if (table != NULL)
+        os_release(table, round_up(bytes, table_align(bytes)));
+}
+
+int backing_check(const struct backing *backing)
+{
+    size_t grain = segment_grain(backing->pages);
+    const unsigned char *at = backing->base;
+    if (backing->segment_count == 0 || (uintptr_t)at % grain != 0)
+        return -EUCLEAN;
+    for (unsigned i = 0; i < backing->segment_count; i++) {
+        const struct backing_segment *segment = &backing->segments[i];
+        if (segment->start != at || segment->bytes == 0 || segment->bytes % grain != 0)
+            return -EUCLEAN;
+        if (i > 0 && segment->node <= backing->segments[i - 1].node)
+            return -EUCLEAN;
+        at += segment->bytes;
+    }
+    return at == backing->base + backing->bytes ? 0 : -EUCLEAN;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What every room needs: compiler and processor matters in one place, so that no source file
+ * has conditional compilation of its own.
+ */
+#ifndef HAK_REGION_BASE_H
+#define HAK_REGION_BASE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* 1 in builds that check invariants on every slow step (make DEBUG=1); the code always compiles. */
+#ifndef HAK_DEBUG
+#define HAK_DEBUG 0
+#endif
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* A miss, kept out of line and away from the hit path's cache lines. */
+#define HAK_COLD __attribute__((noinline, cold))
+#define HAK_NOINLINE __attribute__((noinline))
+#define HAK_INLINE static inline __attribute__((always_inline))
+#define HAK_HOT __attribute__((hot, aligned(64)))
+
+/* Reached without the dynamic linker's resolver: one load and no call. */
+#define HAK_TLS_FAST _Thread_local __attribute__((tls_model("initial-exec")))
+
+#define CACHE_LINE 64
+#define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE)))
+
+HAK_INLINE void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+HAK_INLINE size_t round_up(size_t value, size_t power_of_two)
+{
+    return (value + power_of_two - 1) & ~(power_of_two - 1);
+}
+
+HAK_INLINE size_t round_down(size_t value, size_t power_of_two)
+{
+    return value & ~(power_of_two - 1);
+}
+
+HAK_INLINE size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+HAK_INLINE size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+#endif

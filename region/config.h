@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Everything that can be set, resolved: the caller's struct first, then the environment, then the
+ * default. The environment variables are one table in config.c, which is also what config_print
+ * shows. Read once per region, before anything is reserved; nothing here allocates.
+ */
+#ifndef HAK_REGION_CONFIG_H
+#define HAK_REGION_CONFIG_H
+
+#include <hakmem.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Size classes that HAKMEM_TINY_PAGE_BOX_CLASSES can name are 1 to this. */
+#define CONFIG_CLASSES_MAX 52
+/* Most SuperSlabs of a warm pool. */
+#define CONFIG_WARM_POOL_MAX 12
+
+/* Layers that HAKMEM_LAYERS can leave out, to measure what each brings. */
+enum config_layer { LAYER_CACHE = 1, LAYER_PAGEBOX = 2, LAYER_WARMPOOL = 4, LAYER_ALL = 7 };
+
+struct settings {
+    size_t size_bytes;
+    unsigned pages_count;
+    enum hak_pages pages[HAK_PAGES_COUNT]; /* order of preference, no repeats */
+    uint64_t nodes;                        /* bit n = node n; 0: all that can be used */
+    bool prefault;
+    bool verify; /* ask for every page's node after fault-in */
+    enum hak_misuse misuse;
+    enum hak_exhausted exhausted;
+    uint64_t page_box_classes; /* bit c = class c */
+    unsigned warm_pool;        /* SuperSlabs a class, 1 to CONFIG_WARM_POOL_MAX */
+    bool warm_pool_stats;      /* print the warm pools' hit rates at exit */
+    unsigned layers;           /* enum config_layer, or-ed */
+};
+
+/*
+ * user may be NULL: everything from the environment. A number from the environment that is out of
+ * its range is clamped, with a line on standard error; anything that cannot be understood is
+ * -EINVAL, and *error says which variable or field, its value, and what would be accepted. A size
+ * of the caller's is never clamped: -EINVAL below a SuperSlab, -E2BIG above HAK_REGION_BYTES_MAX.
+ * A variable set to nothing counts as not set; setuid programs take the defaults.
+ */
+int config_resolve(const struct hak_config *user, struct settings *out, struct hak_error *error);
+
+/* The table of variables: name, value in force (or why it is refused), default, range, meaning. */
+void config_print(FILE *out);
+
+#endif

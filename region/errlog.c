@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One record, one lock, one counter. Callers: set-up calls (through region/), alloc/misuse, and
+ * hak_last_error. The lock is held for a copy of about 1.4 KiB and nothing else, by threads that
+ * are not in a signal handler of hakmem's own; a waiter spins, as sleeping would need the kernel.
+ */
+#include "region/errlog.h"
+
+#include "region/base.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+static atomic_flag lock = ATOMIC_FLAG_INIT;
+static struct hak_error last;
+static uint64_t last_sequence; /* under the lock; 0: none yet */
+static _Atomic uint64_t sequence;
+
+/* [errlog] acquire pairs with the release in give_lock: the record is seen as it was left. */
+static void take_lock(void)
+{
+    while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire))
+        cpu_relax();
+}
+
+/* [errlog] */
+static void give_lock(void)
+{
+    atomic_flag_clear_explicit(&lock, memory_order_release);
+}
+
+int errlog_fail(struct hak_error *error, int code, enum hak_error_kind kind, const char *format,
+                ...)
+{
+    if (error == NULL)
+        return code;
+    int kept = errno;
+    va_list arguments;
+    memset(error, 0, sizeof *error);
+    error->kind = kind;
+    error->code = code;
+    error->node = -1;
+    va_start(arguments, format);
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    errno = kept;
+    return code;
+}
+
+bool errlog_append(char *text, size_t capacity, const char *format, ...)
+{
+    int kept = errno;
+    size_t used = strnlen(text, capacity);
+    if (used >= capacity)
+        return false;
+    va_list arguments;
+    va_start(arguments, format);
+    int wanted = vsnprintf(text + used, capacity - used, format, arguments);
+    va_end(arguments);
+    errno = kept;
+    return wanted >= 0 && (size_t)wanted < capacity - used;
+}
+
+uint64_t errlog_next_sequence(void)
+{
+    /* Relaxed: the numbers only have to differ and grow; records carry their own ordering. */
+    return atomic_fetch_add_explicit(&sequence, 1, memory_order_relaxed) + 1;
+}
+
+void errlog_store(const struct hak_error *error)
+{
+    take_lock();
+    last = *error;
+    /* Under the lock, so that of two stores the later number is also the record that stays. */
+    last_sequence = errlog_next_sequence();
+    give_lock();
+}
+
+uint64_t errlog_load(struct hak_error *out)
+{
+    take_lock();
+    uint64_t number = last_sequence;
+    if (number != 0)
+        *out = last;
+    give_lock();
+    return number;
+}
+
+void errlog_after_fork(void)
+{
+    give_lock();
+}

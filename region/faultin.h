@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Faults segments in, in parallel, by threads that run on each segment's node, and verifies where
+ * the pages are. Set-up only. The threads are gone when the call returns; their stacks are our
+ * own mapping and are unmapped, so nothing stays behind.
+ */
+#ifndef HAK_REGION_FAULTIN_H
+#define HAK_REGION_FAULTIN_H
+
+#include "region/backing.h"
+
+struct faultin_failure {
+    int code;
+    int node;
+    size_t wrong_pages; /* with -EIO: pages of a slice that lie on another node */
+};
+
+/* pages says how the segments are mapped. 0 or a negative errno: -ENOMEM where pages ran out,
+ * -EIO for a page on a wrong node (only with verify), else what the kernel said; *failure tells
+ * more about the first that failed. */
+int faultin_run(const struct backing_segment *segments, unsigned count, enum hak_pages pages,
+                bool verify, struct faultin_failure *failure);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Thin: each function is a system call or two and its errors. Called by region/ (backing, faultin,
+ * registry) during set-up only.
+ */
+#define _GNU_SOURCE
+#include "region/os.h"
+
+#include "region/base.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* An overloaded kernel may say EAGAIN for a while; then it is an answer. */
+#define POPULATE_TRIES 1000
+
+static const struct {
+    const char *name;
+    unsigned log2; /* of a hugetlb page; 0: ordinary memory */
+} kinds[HAK_PAGES_COUNT] = {
+    [HAK_PAGES_DEFAULT] = {"default", 0}, [HAK_PAGES_1G] = {"1G", 30}, [HAK_PAGES_2M] = {"2M", 21},
+    [HAK_PAGES_THP] = {"thp", 0},         [HAK_PAGES_4K] = {"4k", 0},
+};
+
+size_t os_page_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t os_pages_bytes(enum hak_pages pages)
+{
+    return os_pages_hugetlb(pages) ? (size_t)1 << kinds[pages].log2 : os_page_bytes();
+}
+
+bool os_pages_hugetlb(enum hak_pages pages)
+{
+    return kinds[pages].log2 != 0;
+}
+
+const char *os_pages_name(enum hak_pages pages)
+{
+    return kinds[pages].name;
+}
+
+int os_release(void *at, size_t bytes)
+{
+    return munmap(at, bytes) == 0 ? 0 : -errno;
+}
+
+int os_reserve(size_t bytes, size_t align, void **out)
+{
+    size_t page = os_page_bytes();
+    size_t extra = align > page ? align - page : 0;
+    *out = NULL;
+    if (bytes == 0 || bytes > SIZE_MAX - extra - page)
+        return -EINVAL;
+    size_t length = round_up(bytes, page);
+    unsigned char *raw = mmap(NULL, length + extra, PROT_NONE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (raw == MAP_FAILED)
+        return -errno;
+    size_t before = (size_t)(-(uintptr_t)raw & (max_size(align, page) - 1));
+    if (before > 0)
+        munmap(raw, before);
+    if (extra > before)
+        munmap(raw + before + length, extra - before);
+    *out = raw + before;
+    return 0;
+}
+
+int os_commit(void *at, size_t bytes, enum hak_pages pages)
+{
+    if (os_pages_hugetlb(pages))
+        return -EINVAL;
+    if (mprotect(at, bytes, PROT_READ | PROT_WRITE) != 0)
+        return -errno;
+    if (pages == HAK_PAGES_THP)
+        return madvise(at, bytes, MADV_HUGEPAGE) == 0 ? 0 : -errno;
+    /* EINVAL: a kernel without transparent huge pages, which has nothing to refrain from. */
+    if (madvise(at, bytes, MADV_NOHUGEPAGE) != 0 && errno != EINVAL)
+        return -errno;
+    return 0;
+}
+
+int os_map_hugetlb(size_t bytes, enum hak_pages pages, void **out)
+{
+    *out = NULL;
+    if (!os_pages_hugetlb(pages) || bytes == 0 || bytes % os_pages_bytes(pages) != 0)
+        return -EINVAL;
+    int size_flag = (int)(kinds[pages].log2 << MAP_HUGE_SHIFT);
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | size_flag, -1, 0);
+    if (at == MAP_FAILED)
+        return -errno;
+    *out = at;
+    return 0;
+}
+
+/* A write that changes nothing, whoever else writes there. */
+static void touch(unsigned char *at, size_t bytes)
+{
+    size_t page = os_page_bytes();
+    for (size_t offset = 0; offset < bytes; offset += page)
+        /* Relaxed: only the page fault matters. */
+        atomic_fetch_or_explicit((_Atomic unsigned char *)(at + offset), 0, memory_order_relaxed);
+}
+
+int os_populate(void *at, size_t bytes, bool hugetlb)
+{
+    int tries = 0;
+    while (madvise(at, bytes, MADV_POPULATE_WRITE) != 0) {
+        if (errno == EINTR)
+            continue;
+        if (errno == EAGAIN && ++tries < POPULATE_TRIES) {
+            usleep(1000);
+            continue;
+        }
+        if (errno != EINVAL)
+            return -errno;
+        if (hugetlb)
+            return -ENOSYS;
+        touch(at, bytes);
+        return 0;
+    }
+    return 0;
+}
+
+int os_dontfork(void *at, size_t bytes)
+{
+    return madvise(at, bytes, MADV_DONTFORK) == 0 ? 0 : -errno;
+}

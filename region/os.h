@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The only room that talks to the kernel about memory: mmap, munmap, mprotect, madvise. All calls
+ * are for set-up, keep nothing, never allocate, and return 0 or a negative errno.
+ *
+ * Ordinary memory (THP, 4K) is reserved first and committed piece by piece; hugetlb pages are
+ * mapped in one go at an address the kernel chooses, never over a reservation: a failing
+ * mmap(MAP_FIXED) may already have removed what was there, and another thread's mapping could
+ * slip into the gap.
+ */
+#ifndef HAK_REGION_OS_H
+#define HAK_REGION_OS_H
+
+#include <hakmem.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The processor's own page size. */
+size_t os_page_bytes(void);
+
+/* Bytes of a page of the kind: 1 GiB, 2 MiB; THP and 4K: the unit of placement, os_page_bytes(). */
+size_t os_pages_bytes(enum hak_pages pages);
+
+/* Whether the pages come from the kernel's reserved pools. */
+bool os_pages_hugetlb(enum hak_pages pages);
+
+/* "1G", "2M", "thp", "4k", as in HAKMEM_PAGES; "default". */
+const char *os_pages_name(enum hak_pages pages);
+
+/* Reserves addresses without memory behind them (PROT_NONE, MAP_NORESERVE), aligned to align, a
+ * power of two. Give back with os_release. */
+int os_reserve(size_t bytes, size_t align, void **out);
+
+/* Makes part of a reservation readable and writable, zeroed, without promising memory: THP with
+ * MADV_HUGEPAGE, 4K with MADV_NOHUGEPAGE. -EINVAL for a hugetlb kind. */
+int os_commit(void *at, size_t bytes, enum hak_pages pages);
+
+/* Maps bytes of hugetlb pages, aligned to their size; the kernel sets the pages aside for this
+ * mapping (globally, not per node) or says -ENOMEM. Give back with os_release. */
+int os_map_hugetlb(size_t bytes, enum hak_pages pages, void **out);
+
+/*
+ * Faults every page of the range in for writing. Where pages are missing this is an error, never
+ * a signal: -ENOMEM, or -EFAULT for a hugetlb page that cannot be had. Kernels before 5.14 do not
+ * know how: ordinary memory is then touched page by page, hugetlb is -ENOSYS.
+ */
+int os_populate(void *at, size_t bytes, bool hugetlb);
+
+/* Unmaps. */
+int os_release(void *at, size_t bytes);
+
+/* Children made by fork(2) do not get the range. */
+int os_dontfork(void *at, size_t bytes);
+
+#endif

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Free runs of units.
+ *
+ * Truth and hint. A SuperSlab's free_units word is the truth; it changes by one atomic step. Beside
+ * it the segment keeps, for every length n, the set of SuperSlabs whose *longest* free run is n.
+ * Whoever changes a word announces the SuperSlab under the length that the word has now; the old
+ * announcement is left and taken back by the next search that meets it (it looks at the word, sees
+ * another length, clears the bit, and looks again: the bitset's own protocol with "length of the
+ * word" in place of "word is not zero"). So a hint may say yes too often, never no for good, and
+ * a search for n units takes the shortest run that fits, at the lowest address, in a few steps
+ * whatever the region's size. (label UNITS-RUNS: word, then hint / hint, then word; all seq_cst.)
+ *
+ * Runs over 32 units begin at a SuperSlab: a search for neighbours in the set of wholly free
+ * ones. They are claimed word by word in ascending order and rolled back on a conflict. Of
+ * several claims that meet, the one that is ahead in address goes on, so somebody succeeds; one
+ * that found nothing while others were half-way looks again before it says no.
+ */
+#include "region/units.h"
+
+#define SPAN_RETRIES 64
+
+/* Bits where a run of count free units begins. */
+static uint32_t run_starts(uint32_t free_units, unsigned count)
+{
+    uint32_t starts = free_units;
+    unsigned have = 1;
+
+    while (have < count && starts != 0) {
+        unsigned step = have < count - have ? have : count - have;
+        starts &= starts >> step;
+        have += step;
+    }
+    return starts;
+}
+
+static unsigned longest_run(uint32_t free_units)
+{
+    unsigned length = 0;
+
+    if (free_units == ALL_UNITS) {
+        return SUPERSLAB_UNITS;
+    }
+    while (free_units != 0) {
+        free_units &= free_units >> 1;
+        length++;
+    }
+    return length;
+}
+
+static uint32_t unit_mask(unsigned first, unsigned count)
+{
+    return (uint32_t)((((uint64_t)1 << count) - 1) << first);
+}
+
+static void announce(struct segment *segment, uint32_t superslab, uint32_t free_units)
+{
+    unsigned length = longest_run(free_units);
+
+    if (length == 0) {
+        return;
+    }
+    bitset_set(&segment->runs[length], superslab);
+    /* UNITS-RUNS, one level up: the set, then a look at lengths. */
+    if (!((atomic_load_explicit(&segment->lengths, memory_order_seq_cst) >> length) & 1)) {
+        atomic_fetch_or_explicit(&segment->lengths, (uint64_t)1 << length, memory_order_seq_cst);
+    }
+}
+
+/* The hint was wrong when we looked: takes it back, looks again. */
+static void retract(struct segment *segment, uint32_t superslab, unsigned length)
+{
+    bitset_clear(&segment->runs[length], superslab);
+    /* UNITS-RUNS: the hint first, then the word again. */
+    uint32_t now = atomic_load_explicit(&segment->registry[superslab].free_units,
+                                        memory_order_seq_cst);
+    if (longest_run(now) == length) {
+        announce(segment, superslab, now);
+    }
+}
+
+/* Lowest length of at least count for which there may be a SuperSlab; 0 for none. */
+static unsigned next_length(struct segment *segment, unsigned count, size_t *superslab)
+{
+    for (;;) {
+        uint64_t lengths = atomic_load_explicit(&segment->lengths, memory_order_seq_cst);
+
+        lengths &= UINT64_MAX << count;
+        if (lengths == 0) {
+            return 0;
+        }
+        unsigned length = (unsigned)__builtin_ctzll(lengths);
+        *superslab = bitset_find(&segment->runs[length], 0);
+        if (*superslab != BITSET_NONE) {
+            return length;
+        }
+        atomic_fetch_and_explicit(&segment->lengths, ~((uint64_t)1 << length),
+                                  memory_order_seq_cst);
+        *superslab = bitset_find(&segment->runs[length], 0);
+        if (*superslab != BITSET_NONE) {
+            atomic_fetch_or_explicit(&segment->lengths, (uint64_t)1 << length,
+                                     memory_order_seq_cst);
+            return length;
+        }
+    }
+}
+
+/* Marks units as used at least once; true where none of them was. They are ours. */
+static bool touch(struct registry_entry *entry, uint32_t mask)
+{
+    /* Relaxed: only the owner of a unit changes or reads its bit; ownership passed by free_units.*/
+    uint32_t untouched = atomic_load_explicit(&entry->untouched_units, memory_order_relaxed) & mask;
+
+    if (untouched != 0) {
+        atomic_fetch_and_explicit(&entry->untouched_units, ~untouched, memory_order_relaxed);
+    }
+    return untouched == mask;
+}
+
+static void count_taken(struct segment *segment, size_t count)
+{
+    atomic_fetch_sub_explicit(&segment->free_unit_count, count, memory_order_relaxed);
+}
+
+/* Takes a run out of one SuperSlab where it has one at an allowed place. */
+static bool take_run(struct segment *segment, uint32_t superslab, unsigned count, uint32_t places,
+                     unsigned *first)
+{
+    _Atomic uint32_t *word = &segment->registry[superslab].free_units;
+    uint32_t free_units = atomic_load_explicit(word, memory_order_seq_cst);
+
+    for (;;) {
+        uint32_t starts = run_starts(free_units, count) & places;
+        if (starts == 0) {
+            return false;
+        }
+        *first = (unsigned)__builtin_ctz(starts);
+        uint32_t left = free_units & ~unit_mask(*first, count);
+        if (atomic_compare_exchange_weak_explicit(word, &free_units, left, memory_order_seq_cst,
+                                                  memory_order_seq_cst)) {
+            announce(segment, superslab, left);
+            return true;
+        }
+    }
+}
+
+static unit_t taken(struct region *region, struct segment *segment, size_t superslab,
+                    unsigned first, size_t count, bool *untouched)
+{
+    bool fresh = touch(&segment->registry[superslab], unit_mask(first, (unsigned)count));
+
+    (void)region;
+    if (untouched != NULL) {
+        *untouched = fresh;
+    }
+    count_taken(segment, count);
+    return (unit_t)((segment->first_superslab + superslab) * SUPERSLAB_UNITS + first);
+}
+
+static unit_t acquire_run(struct region *region, struct segment *segment, unsigned count,
+                          bool *untouched)
+{
+    size_t superslab;
+    unsigned length;
+    unsigned first;
+
+    while ((length = next_length(segment, count, &superslab)) != 0) {
+        uint32_t now = atomic_load_explicit(&segment->registry[superslab].free_units,
+                                            memory_order_seq_cst);
+        if (longest_run(now) != length) {
+            retract(segment, (uint32_t)superslab, length);
+        } else if (take_run(segment, (uint32_t)superslab, count, ALL_UNITS, &first)) {
+            return taken(region, segment, superslab, first, count, untouched);
+        }
+    }
+    return UNIT_NONE;
+}
+
+/*
+ * Aligned to more than a unit and no more than a SuperSlab: any SuperSlab whose longest run is
+ * count + alignment - 1 units will do; shorter ones may. The longest lengths are tried first,
+ * then every candidate once, at the cost of a walk over the segment's partly free SuperSlabs.
+ */
+static unit_t acquire_aligned_run(struct region *region, struct segment *segment, unsigned count,
+                                  unsigned alignment_units, bool *untouched)
+{
+    uint32_t places = 0;
+    unsigned first;
+
+    for (unsigned at = 0; at < SUPERSLAB_UNITS; at += alignment_units) {
+        places |= (uint32_t)1 << at;
+    }
+    unsigned sure = count + alignment_units - 1;
+    size_t superslab;
+    while (sure <= SUPERSLAB_UNITS) {
+        unsigned length = next_length(segment, sure, &superslab);
+        if (length == 0) {
+            break;
+        }
+        if (take_run(segment, (uint32_t)superslab, count, places, &first)) {
+            return taken(region, segment, superslab, first, count, untouched);
+        }
+        retract(segment, (uint32_t)superslab, length);
+    }
+    for (unsigned length = SUPERSLAB_UNITS; length >= count; length--) {
+        superslab = bitset_find(&segment->runs[length], 0);
+        while (superslab != BITSET_NONE) {
+            if (take_run(segment, (uint32_t)superslab, count, places, &first)) {
+                return taken(region, segment, superslab, first, count, untouched);
+            }
+            superslab = bitset_find(&segment->runs[length], superslab + 1);
+        }
+    }
+    return UNIT_NONE;
+}
+
+/* One SuperSlab's part of a longer claim: these units if all are free. */
+static bool take_exactly(struct segment *segment, uint32_t superslab, uint32_t mask)
+{
+    _Atomic uint32_t *word = &segment->registry[superslab].free_units;
+    uint32_t free_units = atomic_load_explicit(word, memory_order_seq_cst);
+
+    while ((free_units & mask) == mask) {
+        if (atomic_compare_exchange_weak_explicit(word, &free_units, free_units & ~mask,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {
+            announce(segment, superslab, free_units & ~mask);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The part of [first, first + count) that lies in the SuperSlab of first. */
+static uint32_t part_mask(size_t first, size_t count, size_t *part)
+{
+    unsigned in = (unsigned)(first % SUPERSLAB_UNITS);
+
+    *part = min_size(count, SUPERSLAB_UNITS - in);
+    return unit_mask(in, (unsigned)*part);
+}
+
+/* Units counted from the segment's first. */
+static void give_back(struct segment *segment, size_t first, size_t count)
+{
+    while (count > 0) {
+        size_t part;
+        uint32_t mask = part_mask(first, count, &part);
+        uint32_t superslab = (uint32_t)(first / SUPERSLAB_UNITS);
+        /* seq_cst for UNITS-RUNS; as a release it hands what the units' tables hold to the next. */
+        uint32_t old = atomic_fetch_or_explicit(&segment->registry[superslab].free_units, mask,
+                                                memory_order_seq_cst);
+        announce(segment, superslab, old | mask);
+        first += part;
+        count -= part;
+    }
+}
+
+static bool take_span(struct segment *segment, size_t first, size_t count)
+{
+    size_t done = 0;
+
+    atomic_fetch_add_explicit(&segment->spans_in_flight, 1, memory_order_seq_cst);
+    while (done < count) {
+        size_t part;
+        uint32_t mask = part_mask(first + done, count - done, &part);
+        if (!take_exactly(segment, (uint32_t)((first + done) / SUPERSLAB_UNITS), mask)) {
+            break;
+        }
+        done += part;
+    }
+    if (done < count && done > 0) {
+        give_back(segment, first, done);
+        atomic_fetch_add_explicit(&segment->spans_rolled_back, 1, memory_order_seq_cst);
+    }
+    atomic_fetch_sub_explicit(&segment->spans_in_flight, 1, memory_order_seq_cst);
+    return done == count;
+}
+
+/* First of the neighbouring free SuperSlabs at an aligned place at or above from; BITSET_NONE. */
+static size_t find_span(struct segment *segment, size_t from, size_t superslabs, size_t step)
+{
+    struct bitset *whole = &segment->runs[SUPERSLAB_UNITS];
+    size_t at = bitset_find(whole, from);
+
+    while (at != BITSET_NONE) {
+        /* Alignment is one of addresses, not of numbers in the segment. */
+        uintptr_t number = (segment->base >> SUPERSLAB_LOG2) + at;
+        at += round_up(number, step) - number;
+        if (at + superslabs > segment->superslab_count) {
+            break;
+        }
+        size_t clear = bitset_first_clear(whole, at, at + superslabs);
+        if (clear == at + superslabs) {
+            return at;
+        }
+        at = bitset_find(whole, clear + 1);
+    }
+    return BITSET_NONE;
+}
+
+static unit_t acquire_span_once(struct segment *segment, size_t count, size_t step)
+{
+    size_t superslabs = (count + SUPERSLAB_UNITS - 1) / SUPERSLAB_UNITS;
+    size_t at = find_span(segment, 0, superslabs, step);
+
+    while (at != BITSET_NONE) {
+        if (take_span(segment, at * SUPERSLAB_UNITS, count)) {
+            return (unit_t)((segment->first_superslab + at) * SUPERSLAB_UNITS);
+        }
+        for (size_t s = at; s < at + superslabs; s++) {
+            uint32_t now = atomic_load_explicit(&segment->registry[s].free_units,
+                                                memory_order_seq_cst);
+            if (now != ALL_UNITS && bitset_test(&segment->runs[SUPERSLAB_UNITS], s)) {
+                retract(segment, (uint32_t)s, SUPERSLAB_UNITS);
+            }
+        }
+        at = find_span(segment, at, superslabs, step);
+    }
+    return UNIT_NONE;
+}
+
+static unit_t acquire_span(struct region *region, struct segment *segment, size_t count,
+                           size_t step, bool *untouched)
+{
+    unit_t unit = UNIT_NONE;
+
+    for (unsigned attempt = 0; attempt < SPAN_RETRIES; attempt++) {
+        uint32_t before = atomic_load_explicit(&segment->spans_rolled_back, memory_order_seq_cst);
+        unit = acquire_span_once(segment, count, step);
+        if (unit != UNIT_NONE) {
+            break;
+        }
+        if (atomic_load_explicit(&segment->spans_rolled_back, memory_order_seq_cst) == before &&
+            atomic_load_explicit(&segment->spans_in_flight, memory_order_seq_cst) == 0) {
+            return UNIT_NONE;
+        }
+        cpu_relax();
+    }
+    if (unit == UNIT_NONE) {
+        return unit;
+    }
+    bool fresh = true;
+    for (size_t done = 0, part; done < count; done += part) {
+        uint32_t mask = part_mask(done, count - done, &part);
+        fresh &= touch(region_entry(region, (unit_t)(unit + done)), mask);
+    }
+    if (untouched != NULL) {
+        *untouched = fresh;
+    }
+    count_taken(segment, count);
+    return unit;
+}
+
+unit_t units_acquire(struct region *region, struct segment *segment, size_t count, size_t alignment,
+                     bool *untouched)
+{
+    size_t alignment_units = alignment >> UNIT_LOG2;
+
+    if (count > (size_t)segment->superslab_count * SUPERSLAB_UNITS) {
+        return UNIT_NONE;
+    }
+    if (count > SUPERSLAB_UNITS || alignment_units > SUPERSLAB_UNITS) {
+        size_t step = max_size(1, alignment_units / SUPERSLAB_UNITS);
+        return acquire_span(region, segment, count, step, untouched);
+    }
+    if (alignment_units > 1) {
+        return acquire_aligned_run(region, segment, (unsigned)count, (unsigned)alignment_units,
+                                   untouched);
+    }
+    return acquire_run(region, segment, (unsigned)count, untouched);
+}
+
+bool units_acquire_at(struct region *region, unit_t first, size_t count)
+{
+    struct segment *segment;
+    size_t at;
+
+    if ((size_t)first + count > region->unit_count) {
+        return false;
+    }
+    segment = region_segment_of(region, first);
+    at = first - (size_t)segment->first_superslab * SUPERSLAB_UNITS;
+    if (at + count > (size_t)segment->superslab_count * SUPERSLAB_UNITS ||
+        !take_span(segment, at, count)) {
+        return false;
+    }
+    for (size_t done = 0, part; done < count; done += part) {
+        uint32_t mask = part_mask(at + done, count - done, &part);
+        touch(&segment->registry[(at + done) / SUPERSLAB_UNITS], mask);
+    }
+    count_taken(segment, count);
+    return true;
+}
+
+void units_release(struct region *region, unit_t first, size_t count)
+{
+    struct segment *segment = region_segment_of(region, first);
+
+    give_back(segment, first - (size_t)segment->first_superslab * SUPERSLAB_UNITS, count);
+    atomic_fetch_add_explicit(&segment->free_unit_count, count, memory_order_relaxed);
+}
+
+size_t units_largest_run(struct segment *segment)
+{
+    struct bitset *whole = &segment->runs[SUPERSLAB_UNITS];
+    size_t most = 0;
+
+    for (size_t at = bitset_find(whole, 0); at != BITSET_NONE;) {
+        size_t end = bitset_first_clear(whole, at, segment->superslab_count);
+        most = max_size(most, (end - at) * SUPERSLAB_UNITS);
+        at = bitset_find(whole, end);
+    }
+    for (unsigned length = SUPERSLAB_UNITS - 1; most == 0 && length > 0; length--) {
+        for (size_t at = bitset_find(&segment->runs[length], 0); at != BITSET_NONE;
+             at = bitset_find(&segment->runs[length], at + 1)) {
+            uint32_t now = atomic_load_explicit(&segment->registry[at].free_units,
+                                                memory_order_relaxed);
+            if (longest_run(now) >= length) {
+                most = length;
+                break;
+            }
+        }
+    }
+    return most;
+}
+
+void units_reset(struct segment *segment, bool zeroed)
+{
+    for (uint32_t s = 0; s < segment->superslab_count; s++) {
+        struct registry_entry *entry = &segment->registry[s];
+        atomic_store_explicit(&entry->free_units, ALL_UNITS, memory_order_relaxed);
+        atomic_store_explicit(&entry->untouched_units, zeroed ? ALL_UNITS : 0,
+                              memory_order_relaxed);
+    }
+    bitset_fill(&segment->runs[SUPERSLAB_UNITS]);
+    atomic_store_explicit(&segment->lengths, (uint64_t)1 << SUPERSLAB_UNITS, memory_order_relaxed);
+    atomic_store_explicit(&segment->free_unit_count,
+                          (uint64_t)segment->superslab_count * SUPERSLAB_UNITS,
+                          memory_order_release);
+}
+
+bool units_check(struct region *region, struct segment *segment)
+{
+    uint64_t free_units = 0;
+
+    (void)region;
+    for (uint32_t s = 0; s < segment->superslab_count; s++) {
+        uint32_t word = atomic_load_explicit(&segment->registry[s].free_units,
+                                             memory_order_acquire);
+        unsigned length = longest_run(word);
+        free_units += (uint64_t)__builtin_popcount(word);
+        if (length > 0 && (!bitset_test(&segment->runs[length], s) ||
+                           !((atomic_load(&segment->lengths) >> length) & 1))) {
+            return false;
+        }
+    }
+    for (unsigned length = 0; length < RUN_LENGTHS; length++) {
+        if (!bitset_check(&segment->runs[length])) {
+            return false;
+        }
+    }
+    return free_units == atomic_load_explicit(&segment->free_unit_count, memory_order_acquire);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking and giving back runs of units. Lock-free: nobody waits for a thread that was stopped.
+ *
+ * Callers: alloc's shared pool (slabs) and large objects. Unit numbers count from the region's
+ * base; a run never leaves its segment.
+ */
+#ifndef HAK_REGION_UNITS_H
+#define HAK_REGION_UNITS_H
+
+#include "region/region.h"
+
+/*
+ * count neighbouring units whose address is a multiple of alignment (a power of two, at least
+ * UNIT_BYTES). Up to 32 units lie in one SuperSlab; more begin at a SuperSlab. *untouched (may be
+ * NULL): nobody had any of them since the kernel handed them over zeroed.
+ * UNIT_NONE where the segment has no such run. Constant time up to 32 units at unit alignment;
+ * more search the free SuperSlabs by their bitset.
+ */
+unit_t units_acquire(struct region *region, struct segment *segment, size_t count, size_t alignment,
+                     bool *untouched);
+/* Just these units, where all of them are free: for growing in place. */
+bool units_acquire_at(struct region *region, unit_t first, size_t count);
+/* Gives a run, or any part of one, back. */
+void units_release(struct region *region, unit_t first, size_t count);
+
+/* Length in units of the longest run that one object could have now. A walk over the free
+ * SuperSlabs, for figures and for the record of an exhausted allocation. */
+size_t units_largest_run(struct segment *segment);
+/* Fresh memory from the kernel, or an adopted region's: every unit free. While nobody looks. */
+void units_reset(struct segment *segment, bool zeroed);
+bool units_check(struct region *region, struct segment *segment);
+
+#endif
