@@ -45,7 +45,9 @@ LIBRARY  := $(STATIC) $(BUILD)/libhakmem.so \
 STRESS   := $(call programs,tests/stress_*.c)
 TESTS_CC := $(call programs,tests/test_*.cc)
 TESTS    := $(call programs,tests/test_*.c) $(TESTS_CC)
-TOOLS    := $(patsubst tools/%.c,$(BUILD)/%,$(wildcard tools/*.c))
+# A tool is tools/NAME.c and the parts tools/NAME_*.c that go with it.
+TOOLS    := $(patsubst tools/%.c,$(BUILD)/%,$(foreach c,$(wildcard tools/*.c), \
+            $(if $(findstring _,$(notdir $c)),,$c)))
 EXAMPLES_CC := $(call programs,examples/*.cc)
 EXAMPLES := $(call programs,examples/*.c) $(EXAMPLES_CC)
 BENCH    := $(filter-out $(if $(DPDK),,$(BUILD)/bench/dpdk),$(call programs,bench/*.c))
@@ -104,7 +106,9 @@ $(PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(STATIC)
 	@mkdir -p $(@D); echo '  LINK  $@'
 	$(Q)$(LINK) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_MORE) $(LIBS) -lm
 
-$(TOOLS): $(BUILD)/%: $(BUILD)/obj/tools/%.o $(STATIC)
+.SECONDEXPANSION:
+$(TOOLS): $(BUILD)/%: $(BUILD)/obj/tools/%.o \
+          $$(patsubst %.c,$(BUILD)/obj/%.o,$$(wildcard tools/$$*_*.c)) $(STATIC)
 	@echo '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lm
 

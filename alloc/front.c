@@ -16,7 +16,7 @@
  *   over 256 KiB: large_alloc                     (slow: other node -> outbox, large -> large_free,
  *                                                  neither -> misuse_report)
  *
- * The hit paths are malloc_hit and free_hit. They read the thread's slot and one byte of the class
+ * The hit paths stand in hit.h. They read the thread's slot and one byte of the class
  * map; they call nothing. A thread without a slot, a class map byte without a bin and a bin that
  * is closed are all bins that are empty and full at once.
  *
@@ -27,50 +27,13 @@
 
 #include "alloc/cache.h"
 #include "alloc/exhaust.h"
+#include "alloc/hit.h"
 #include "alloc/large.h"
 #include "alloc/misuse.h"
 #include "alloc/outbox.h"
 #include "alloc/refill.h"
 #include "alloc/sharedpool.h"
 #include "region/errlog.h"
-
-/* ---- the hit paths ---- */
-
-HAK_INLINE struct bin *bin_of_small(struct thread *thread, size_t size)
-{
-    return (struct bin *)(void *)((char *)thread + thread->bin_offset[(size + 15) / 16]);
-}
-
-/* NULL: a miss. */
-HAK_INLINE void *bin_pop(struct bin *bin)
-{
-    void **top = bin->top;
-
-    if (unlikely(top == bin->low)) {
-        return NULL;
-    }
-    bin->top = top - 1;
-    return top[-1];
-}
-
-/* False: a miss. */
-HAK_INLINE bool free_hit(struct thread *thread, void *pointer)
-{
-    uintptr_t unit = ((uintptr_t)pointer - thread->home_base) >> UNIT_LOG2;
-
-    if (unlikely(unit >= thread->home_units)) {
-        return false;
-    }
-    unsigned class = atomic_load_explicit(&thread->home_map[unit], memory_order_relaxed);
-    struct bin *bin = &thread->bins[class];
-    void **top = bin->top;
-    if (unlikely(top == bin->limit)) {
-        return false;
-    }
-    *top = pointer;
-    bin->top = top + 1;
-    return true;
-}
 
 /* ---- misses of malloc ---- */
 
@@ -149,40 +112,22 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned class, 
         return malloc_stray(heap, sizeclass_bytes(class), 0);
     }
     /* The thread may have been attached or moved just now: its bin may have objects after all. */
-    object = bin_pop(&thread->bins[class]);
-    if (object == NULL) {
-        object = cache_empty(thread, class);
-        if (unlikely(object == NULL)) {
-            thread->error.size_bytes = size;
-        }
+    if (bin_pop(&thread->bins[class], &object)) {
+        return object;
+    }
+    object = cache_empty(thread, class);
+    if (unlikely(object == NULL)) {
+        thread->error.size_bytes = size;
     }
     return object;
 }
 
-static HAK_NOINLINE void *malloc_empty(struct hak_region *heap, size_t size)
-{
-    return malloc_class(heap, sizeclass_of(size), size);
-}
-
-/* Above the table, up to the largest class. */
-static HAK_NOINLINE void *malloc_mid(struct hak_region *heap, struct thread *thread, size_t size)
+void *malloc_miss(struct hak_region *heap, size_t size)
 {
     if (unlikely(size > CLASS_BYTES_MAX)) {
         return malloc_large(heap, size, 0, NULL);
     }
-    void *object = bin_pop(&thread->bins[sizeclass_computed(size)]);
-    return likely(object != NULL) ? object : malloc_empty(heap, size);
-}
-
-HAK_INLINE void *malloc_any(struct hak_region *heap, unsigned id, size_t size)
-{
-    struct thread *thread = thread_self[id].active;
-
-    if (unlikely(size > CLASS_TABLE_BYTES_MAX)) {
-        return malloc_mid(heap, thread, size);
-    }
-    void *object = bin_pop(bin_of_small(thread, size));
-    return likely(object != NULL) ? object : malloc_empty(heap, size);
+    return malloc_class(heap, sizeclass_of(size), size);
 }
 
 /* ---- misses of free ---- */
@@ -206,7 +151,7 @@ static void free_object(struct hak_region *heap, struct thread *thread, unit_t u
     }
 }
 
-static HAK_NOINLINE void free_slow(struct hak_region *heap, void *pointer)
+void free_slow(struct hak_region *heap, void *pointer)
 {
     int saved = errno;
 
@@ -228,13 +173,6 @@ static HAK_NOINLINE void free_slow(struct hak_region *heap, void *pointer)
     }
     free_object(heap, thread_current(heap), unit, pointer);
     errno = saved;
-}
-
-HAK_INLINE void free_any(struct hak_region *heap, unsigned id, void *pointer)
-{
-    if (unlikely(!free_hit(thread_self[id].active, pointer))) {
-        free_slow(heap, pointer);
-    }
 }
 
 /* ---- the other calls ---- */
@@ -285,8 +223,11 @@ static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment,
     if (class == CLASS_NONE) {
         return malloc_large(heap, size, alignment, NULL);
     }
-    void *object = bin_pop(&thread_self[id].active->bins[class]);
-    return likely(object != NULL) ? object : malloc_class(heap, class, size);
+    void *object;
+    if (likely(bin_pop(&thread_self[id].active->bins[class], &object))) {
+        return object;
+    }
+    return malloc_class(heap, class, size);
 }
 
 /* Usable bytes of the object that begins at the pointer; 0 where none does. */
@@ -400,7 +341,7 @@ static size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t size,
 HAK_INLINE size_t same_class(struct thread *thread, void *const *pointers, size_t count,
                              struct bin **bin)
 {
-    unsigned class = CLASS_NONE;
+    unsigned entry = 0;
     size_t n;
 
     for (n = 0; n < count; n++) {
@@ -409,12 +350,12 @@ HAK_INLINE size_t same_class(struct thread *thread, void *const *pointers, size_
             break;
         }
         unsigned here = atomic_load_explicit(&thread->home_map[unit], memory_order_relaxed);
-        class = n == 0 ? here : class;
-        if (here != class) {
+        entry = n == 0 ? here : entry;
+        if (here != entry) {
             break;
         }
     }
-    *bin = &thread->bins[class];
+    *bin = bin_of_entry(thread, entry);
     return n;
 }
 

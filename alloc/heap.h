@@ -7,6 +7,9 @@
  * share it. Written while the unit belongs to one thread alone (a slab or large object coming or
  * going), read by anyone.
  *
+ * A byte is the class times 4, so that free finds the class's bin (32 bytes each) by the processor's
+ * own address arithmetic: slot + 8 * byte.
+ *
  * Most of a handle is constant between set-up and end; what changes has its own lines.
  */
 #ifndef HAK_ALLOC_HEAP_H
@@ -87,6 +90,11 @@ struct hak_region {
     _Atomic uint64_t misuses CACHE_ALIGNED;
 };
 
+#define CLASS_MAP_SHIFT 2
+/* Bytes of a thread slot per step of a class map entry. */
+#define CLASS_MAP_STEP 8
+_Static_assert(CLASS_MAP_VALUES << CLASS_MAP_SHIFT <= 256, "an entry is a byte");
+
 HAK_INLINE struct pool *heap_pool_of(struct hak_region *heap, unit_t unit)
 {
     return &heap->pools[region_entry(&heap->area, unit)->segment];
@@ -95,14 +103,16 @@ HAK_INLINE struct pool *heap_pool_of(struct hak_region *heap, unit_t unit)
 HAK_INLINE unsigned heap_class(const struct hak_region *heap, unit_t unit)
 {
     /* Relaxed: whoever holds a live object got it after its unit's byte was written. */
-    return atomic_load_explicit(&heap->class_map[unit], memory_order_relaxed);
+    return atomic_load_explicit(&heap->class_map[unit], memory_order_relaxed) >> CLASS_MAP_SHIFT;
 }
 
-HAK_INLINE void heap_set_class(struct hak_region *heap, unit_t first, size_t count, uint8_t class)
+HAK_INLINE void heap_set_class(struct hak_region *heap, unit_t first, size_t count, unsigned class)
 {
+    uint8_t entry = (uint8_t)(class << CLASS_MAP_SHIFT);
+
     for (size_t n = 0; n < count; n++) {
         /* Relaxed: handing out the object, or giving back the units, orders it. */
-        atomic_store_explicit(&heap->class_map[first + n], class, memory_order_relaxed);
+        atomic_store_explicit(&heap->class_map[first + n], entry, memory_order_relaxed);
     }
 }
 

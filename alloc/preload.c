@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "alloc/heap.h"
+#include "alloc/hit.h"
 #include "region/errlog.h"
 
 #define EARLY_BYTES ((size_t)4 << 20)
@@ -81,19 +81,31 @@ __attribute__((constructor)) static void set_up(void)
     }
 }
 
-HAK_API void *malloc(size_t size)
+/* Before there is a region every bin is empty and every pointer foreign: only misses need to ask. */
+static HAK_NOINLINE void *miss(size_t size)
 {
-    void *object = hak_malloc(size);
-
-    return likely(object != NULL) || ready() ? object : early_alloc(0, size);
+    return likely(ready()) ? malloc_miss(NULL, size) : early_alloc(0, size);
 }
 
-HAK_API void free(void *pointer)
+static HAK_NOINLINE void free_miss(void *pointer)
 {
-    if (unlikely(is_early(pointer))) {
-        return;
+    if (!is_early(pointer)) {
+        free_slow(NULL, pointer);
     }
-    hak_free(pointer);
+}
+
+HAK_API HAK_HOT void *malloc(size_t size)
+{
+    void *object;
+
+    return likely(malloc_hit(0, size, &object)) ? object : miss(size);
+}
+
+HAK_API HAK_HOT void free(void *pointer)
+{
+    if (unlikely(!free_hit(0, pointer))) {
+        free_miss(pointer);
+    }
 }
 
 HAK_API void *calloc(size_t count, size_t size)

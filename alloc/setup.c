@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "alloc/fork.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/warmpool.h"
@@ -16,6 +17,16 @@
 /* Set-up is one at a time; allocation never takes this lock. */
 static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool prints_at_exit;
+
+static void lock_set_up(void)
+{
+    pthread_mutex_lock(&setup_lock);
+}
+
+static void unlock_set_up(void)
+{
+    pthread_mutex_unlock(&setup_lock);
+}
 
 static void print_at_exit(void)
 {
@@ -83,6 +94,10 @@ static int create(const struct hak_config *config, unsigned id, struct hak_regio
 
     if (code != 0) {
         return code;
+    }
+    code = fork_watch(lock_set_up, unlock_set_up);
+    if (code != 0) {
+        return errlog_fail(error, code, HAK_ERROR_SETUP, "no memory for the fork handlers");
     }
     heap = new_handle(error);
     if (heap == NULL) {
@@ -285,6 +300,10 @@ static int adopt(uintptr_t first, size_t bytes, int node, const struct hak_confi
     code = node < 0 ? node : config_resolve(&only_policy, &settings, error);
     if (code != 0) {
         return code;
+    }
+    code = fork_watch(lock_set_up, unlock_set_up);
+    if (code != 0) {
+        return errlog_fail(error, code, HAK_ERROR_SETUP, "no memory for the fork handlers");
     }
     heap = new_handle(error);
     if (heap == NULL) {

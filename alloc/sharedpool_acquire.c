@@ -58,7 +58,7 @@ unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned class)
             heap->head_offset[unit + n] = (uint8_t)n;
         }
         slab_open(&heap->slabs[unit], class, units);
-        heap_set_class(heap, unit, units, (uint8_t)class);
+        heap_set_class(heap, unit, units, class);
         return unit;
     }
     return UNIT_NONE;

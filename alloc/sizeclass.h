@@ -45,10 +45,11 @@ HAK_INLINE size_t sizeclass_bytes(unsigned class)
 HAK_INLINE unsigned sizeclass_computed(size_t size)
 {
     size_t last = size - 1;
-    unsigned log2 = 63 - (unsigned)__builtin_clzll(last);
-    unsigned quarter = (unsigned)(last >> (log2 - 2)) & 3;
+    unsigned log2 = (unsigned)__builtin_clzll(last) ^ 63;
+    /* The leading bit and the two below it: 4 to 7. 129 bytes, 7 and 4, are class 9. */
+    unsigned leading = (unsigned)(last >> (log2 - 2));
 
-    return 9 + (log2 - 7) * 4 + quarter;
+    return log2 * 4 + leading - 23;
 }
 
 /* Class of a size up to CLASS_BYTES_MAX; 0 is served as 1. */

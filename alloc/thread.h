@@ -38,7 +38,7 @@ struct bin {
     uint16_t depth_max;
 };
 
-_Static_assert(sizeof(struct bin) == 32, "two bins a cache line, found by a shift");
+_Static_assert(sizeof(struct bin) == CLASS_MAP_STEP << CLASS_MAP_SHIFT, "two bins a cache line");
 
 /* The rest of a class's cache: touched by misses only. */
 struct class_cache {

@@ -14,6 +14,11 @@
  * object of the region, at the same time as any other call. Set-up calls say what they need. No
  * call is safe in a signal handler that may interrupt another hakmem call of the same thread.
  *
+ * fork(2). A region on THP or 4K pages, or in adopted private memory, is copied on write like any
+ * memory, and both sides go on; what the caches of threads that did not come along hold stays out of
+ * use in the child. A region on hugetlb pages is not inherited (a write in the child could need a
+ * page that is not there, and be answered by SIGBUS): in the child it does not exist.
+ *
  * Costs are given for x86-64; "hit" is the common case, served from the calling thread's cache.
  */
 #ifndef HAKMEM_H

@@ -3,7 +3,7 @@
  * Which processors a thread runs on (sched_setaffinity(2)).
  *
  * "Original" is the affinity that the process was started with (taskset, numactl, cpuset): it is
- * noted when the library is loaded, so a thread that is pinned already can still start helpers
+ * noted when the library is loaded, so a thread that is pinned already can still start others
  * on all the processors that the process was given.
  */
 #ifndef HAK_NUMA_PIN_H

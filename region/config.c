@@ -259,7 +259,7 @@ static int read_numbers(const struct variable *variable, const char *text, uint6
             return -EINVAL;
         if (first < variable->least || last > variable->most || first > last)
             return -EINVAL;
-        for (uint64_t number = first; number <= last; number++)
+        for (uint64_t number = first; number <= last && number < 64; number++)
             *mask |= UINT64_C(1) << number;
         if (*text == '\0')
             return 0;

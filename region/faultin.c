@@ -147,7 +147,7 @@ int faultin_run(const struct backing_segment *segments, unsigned count, enum hak
                 bool verify, struct faultin_failure *failure)
 {
     struct job job;
-    unsigned wanted[HAK_NODES_MAX], total = 0;
+    unsigned wanted[HAK_NODES_MAX] = {0}, total = 0;
     memset(&job, 0, sizeof job);
     job.count = count;
     job.pages = pages;

@@ -99,13 +99,18 @@ int os_map_hugetlb(size_t bytes, enum hak_pages pages, void **out)
     return 0;
 }
 
-/* A write that changes nothing, whoever else writes there. */
+/* A write that changes nothing, whoever else writes there. An exchange of a byte for itself, since
+ * compilers make a mere load of an or with 0, and a load maps the shared page of zeroes. */
 static void touch(unsigned char *at, size_t bytes)
 {
     size_t page = os_page_bytes();
-    for (size_t offset = 0; offset < bytes; offset += page)
-        /* Relaxed: only the page fault matters. */
-        atomic_fetch_or_explicit((_Atomic unsigned char *)(at + offset), 0, memory_order_relaxed);
+    for (size_t offset = 0; offset < bytes; offset += page) {
+        _Atomic unsigned char *byte = (_Atomic unsigned char *)(at + offset);
+        unsigned char value = atomic_load_explicit(byte, memory_order_relaxed);
+        /* Relaxed: only the page fault matters. When it fails somebody else has written. */
+        atomic_compare_exchange_strong_explicit(byte, &value, value, memory_order_relaxed,
+                                                memory_order_relaxed);
+    }
 }
 
 int os_populate(void *at, size_t bytes, bool hugetlb)

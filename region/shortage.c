@@ -47,7 +47,7 @@ static uint64_t mib(uint64_t bytes)
 static void close_text(char *text, size_t capacity)
 {
     if (strlen(text) == capacity - 1)
-        memcpy(text + capacity - 4, "...", 3);
+        memset(text + capacity - 4, '.', 3);
 }
 
 #define SAY(error, ...) (void)errlog_append((error)->message, sizeof(error)->message, __VA_ARGS__)
@@ -229,10 +229,11 @@ void shortage_explain(const struct backing *plan, const char *step, int code,
                       struct hak_error *error)
 {
     const char *reason = strerrordesc_np(-code);
-    SAY(error, " %s pages: %s: %s;", os_pages_name(plan->pages), step,
+    SAY(error, " %s pages: %s: %s", os_pages_name(plan->pages), step,
         reason != NULL ? reason : "unknown error");
     if (os_pages_hugetlb(plan->pages) && code == -ENOMEM)
         SAY(error, " (the pool had enough before: somebody else was faster, or a hugetlb cgroup"
-                   " limit stands in the way)");
+                   " limit that cannot be seen from here stands in the way)");
+    SAY(error, ";");
     close_text(error->message, sizeof error->message);
 }

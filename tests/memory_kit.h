@@ -6,6 +6,7 @@
 #ifndef HAK_TESTS_MEMORY_KIT_H
 #define HAK_TESTS_MEMORY_KIT_H
 
+#include "numa/sysfs.h"
 #include "numa/topology.h"
 #include "region/config.h"
 #include "region/os.h"
@@ -23,22 +24,22 @@
 /* A pool as it was found; path[0] == 0: not changed yet. */
 static struct pool {
     char path[256];
-    uint64_t before;
+    char before[24]; /* its size, as text */
 } pools[2];
 static pid_t pools_owner;
 
-static inline bool write_pool(const char *path, uint64_t pages)
+static inline bool write_pool(const char *path, const char *text)
 {
-    char text[32];
     int fd = open(path, O_WRONLY);
     if (fd < 0)
         return false;
-    int length = snprintf(text, sizeof text, "%llu\n", (unsigned long long)pages);
+    ssize_t length = (ssize_t)strlen(text);
     bool written = write(fd, text, (size_t)length) == length;
     close(fd);
     return written;
 }
 
+/* Also from a signal handler. */
 static inline void restore_pools(void)
 {
     /* A child that ends has changed nothing of its own. */
@@ -74,7 +75,7 @@ static inline struct pool *hold_pool(enum hak_pages pages)
         SKIP("no %s pages on this kernel or processor", os_pages_name(pages));
     if (pool->path[0] != '\0')
         return pool;
-    pool->before = now.total_pages;
+    snprintf(pool->before, sizeof pool->before, "%llu", (unsigned long long)now.total_pages);
     pools_owner = getpid();
     supply_pool_path(first_node(), pages, "nr_hugepages", pool->path, sizeof pool->path);
     atexit(restore_pools);
@@ -89,8 +90,12 @@ static inline void want_free(enum hak_pages pages, uint64_t wanted)
     struct pool *pool = hold_pool(pages);
     struct supply_pool now;
     CHECK_EQ(supply_pool_read(first_node(), pages, &now), 0);
-    if (now.free_pages < wanted)
-        write_pool(pool->path, now.total_pages + wanted - now.free_pages);
+    if (now.free_pages < wanted) {
+        char text[24];
+        snprintf(text, sizeof text, "%llu",
+                 (unsigned long long)(now.total_pages + wanted - now.free_pages));
+        write_pool(pool->path, text);
+    }
     CHECK_EQ(supply_pool_read(first_node(), pages, &now), 0);
     if (now.free_pages < wanted || supply_unpromised(pages) < wanted)
         SKIP("%llu free %s pages cannot be had here", (unsigned long long)wanted,
@@ -163,6 +168,14 @@ static inline void check_faulted_in(void *start, size_t bytes)
 {
     CHECK_EQ(missing_pages(start, bytes), 0);
     CHECK_LE(touch_faults(start, bytes), 8);
+}
+
+/* Skips where the kernel backs every address that it gives away. */
+static inline void want_overcommit(void)
+{
+    uint64_t mode = 0;
+    if (sysfs_read_number("/proc/sys/vm/overcommit_memory", &mode) == 0 && mode == 2)
+        SKIP("vm.overcommit_memory is 2: addresses are not given without memory");
 }
 
 static inline struct settings ask(size_t bytes, enum hak_pages first, enum hak_pages second,

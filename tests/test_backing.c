@@ -76,7 +76,7 @@ TEST(transparent_huge_pages_are_faulted_in_and_huge)
         if (sscanf(smaps, "%lx-%lx ", &from, &to) == 2)
             mine = from == (unsigned long)backing.base;
         if (mine && sscanf(smaps, "AnonHugePages: %lu", &kib) == 1)
-            huge = kib == 64 * 1024;
+            huge = kib == 65536;
     }
     fclose(file);
     backing_destroy(&backing);
@@ -186,6 +186,7 @@ TEST(a_page_on_another_node_is_found)
 
 TEST(the_largest_region_is_never_exceeded_by_rounding)
 {
+    want_overcommit();
     struct settings settings = ask(HAK_REGION_BYTES_MAX, HAK_PAGES_4K, HAK_PAGES_DEFAULT, false);
     topology_fake(3);
     int code = backing_create(&settings, &backing, &error);
@@ -200,8 +201,31 @@ TEST(the_largest_region_is_never_exceeded_by_rounding)
 
 /* ---- addresses without memory ---------------------------------------------------------------- */
 
+TEST(reservations_are_aligned_and_trimmed)
+{
+    static const size_t sizes[] = {4096, 12288, 2 * MIB, 2 * MIB + 4096, 37 * MIB};
+    read_maps(maps_before, sizeof maps_before);
+    for (size_t align = 4096; align <= GIB; align *= 2) {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            void *first = NULL, *second = NULL;
+            CHECK_EQ(os_reserve(sizes[i], align, &first), 0);
+            CHECK_EQ(os_reserve(sizes[i], align, &second), 0);
+            CHECK_EQ((uintptr_t)first % align, 0);
+            CHECK_EQ((uintptr_t)second % align, 0);
+            CHECK_EQ(os_release(first, sizes[i]), 0);
+            CHECK_EQ(os_release(second, sizes[i]), 0);
+        }
+    }
+    CHECK_NOTHING_LEFT();
+    void *none = &none;
+    CHECK_EQ(os_reserve(0, 4096, &none), -EINVAL);
+    CHECK_EQ(os_reserve(SIZE_MAX - 4096, GIB, &none), -EINVAL);
+    CHECK(none == NULL);
+}
+
 TEST(two_tib_of_addresses_cost_no_memory)
 {
+    want_overcommit();
     static const enum hak_pages kinds[] = {HAK_PAGES_4K, HAK_PAGES_THP};
     for (size_t i = 0; i < 2; i++) {
         if (kinds[i] == HAK_PAGES_THP && !supply_thp())

@@ -251,6 +251,28 @@ TEST(pinning_to_a_node_looks_past_the_threads_own_affinity)
     CHECK_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
+/* This program again, started with the processor it is on only, and of it the case above. */
+static void start_restricted(void *argument)
+{
+    (void)argument;
+    CHECK_EQ(pin_thread(sched_getcpu()), 0);
+    execl("/proc/self/exe", "test_topology", "looks_past_the_threads", (char *)NULL);
+    FAIL("exec: %s", strerror(errno));
+}
+
+TEST(a_process_started_on_few_processors_stays_on_them)
+{
+    static struct harness_result result;
+    cpu_set_t before;
+    CHECK_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+    if (CPU_COUNT(&before) < 2)
+        SKIP("one processor cannot be restricted further");
+    harness_child(start_restricted, NULL, &result);
+    if (result.exit_status != 0)
+        FAIL("status %d: %s", result.exit_status, result.output);
+    CHECK_STR_HAS(result.output, "1 passed, 0 failed");
+}
+
 TEST(pinning_to_what_is_not_there_changes_nothing)
 {
     cpu_set_t before, now;

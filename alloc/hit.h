@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hit paths of malloc and free, for front.c and preload.c. They read the thread's slot and one
+ * byte of the class map, take no lock, no atomic step and no call; every miss is a tail call to a
+ * cold function named after its reason. front.c tells the whole journeys.
+ */
+#ifndef HAK_ALLOC_HIT_H
+#define HAK_ALLOC_HIT_H
+
+#include "alloc/thread.h"
+
+/* The misses, in front.c. heap NULL: the default region. */
+HAK_NOINLINE void *malloc_miss(struct hak_region *heap, size_t size);
+HAK_NOINLINE void free_slow(struct hak_region *heap, void *pointer);
+
+/* A bin from what is found in a table: its distance from the slot's beginning. */
+HAK_INLINE struct bin *bin_at(struct thread *thread, size_t offset_bytes)
+{
+    return (struct bin *)(void *)((char *)thread + offset_bytes);
+}
+
+HAK_INLINE struct bin *bin_of_small(struct thread *thread, size_t size)
+{
+    return bin_at(thread, thread->bin_offset[(size + 15) / 16]);
+}
+
+HAK_INLINE struct bin *bin_of_entry(struct thread *thread, size_t class_map_entry)
+{
+    return bin_at(thread, class_map_entry * CLASS_MAP_STEP);
+}
+
+HAK_INLINE bool bin_pop(struct bin *bin, void **object)
+{
+    void **top = bin->top;
+
+    if (unlikely(top == bin->low)) {
+        return false;
+    }
+    bin->top = top - 1;
+    *object = top[-1];
+    return true;
+}
+
+/* Pops; false is a miss, by want of objects or of a class. */
+HAK_INLINE bool malloc_hit(unsigned id, size_t size, void **object)
+{
+    struct thread *thread = thread_self[id].active;
+
+    if (likely(size <= CLASS_TABLE_BYTES_MAX)) {
+        return bin_pop(bin_of_small(thread, size), object);
+    }
+    return size <= CLASS_BYTES_MAX && bin_pop(&thread->bins[sizeclass_computed(size)], object);
+}
+
+/* Pushes; false is a miss, by want of room or of a bin. */
+HAK_INLINE bool free_hit(unsigned id, void *pointer)
+{
+    struct thread *thread = thread_self[id].active;
+    uintptr_t unit = ((uintptr_t)pointer - thread->home_base) >> UNIT_LOG2;
+
+    /* The node check, the bounds check and the NULL check in one. */
+    if (unlikely(unit >= thread->home_units)) {
+        return false;
+    }
+    /* Relaxed: whoever frees an object got it after its unit's byte was written. */
+    size_t entry = atomic_load_explicit(&thread->home_map[unit], memory_order_relaxed);
+    struct bin *bin = bin_of_entry(thread, entry);
+    void **top = bin->top;
+    if (unlikely(top == bin->limit)) {
+        return false;
+    }
+    *top = pointer;
+    bin->top = top + 1;
+    return true;
+}
+
+HAK_INLINE void *malloc_any(struct hak_region *heap, unsigned id, size_t size)
+{
+    void *object;
+
+    return likely(malloc_hit(id, size, &object)) ? object : malloc_miss(heap, size);
+}
+
+HAK_INLINE void free_any(struct hak_region *heap, unsigned id, void *pointer)
+{
+    if (unlikely(!free_hit(id, pointer))) {
+        free_slow(heap, pointer);
+    }
+}
+
+#endif
