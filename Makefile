@@ -108,7 +108,8 @@ $(PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(STATIC)
 
 .SECONDEXPANSION:
 $(TOOLS): $(BUILD)/%: $(BUILD)/obj/tools/%.o \
-          $$(patsubst %.c,$(BUILD)/obj/%.o,$$(wildcard tools/$$*_*.c)) $(STATIC)
+          $$(addprefix $(BUILD)/obj/,$$(addsuffix .o,$$(basename $$(wildcard tools/$$*_*.c)))) \
+          $(STATIC)
 	@echo '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lm
 

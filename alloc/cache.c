@@ -320,8 +320,7 @@ void *cache_empty(struct thread *thread, unsigned class)
 {
     struct class_cache *cache = &thread->caches[class];
     struct bin *bin = &thread->bins[class];
-    void *batch[MAGAZINE_OBJECTS];
-    unsigned want = 1;
+    void *object;
 
     if (fall_back(thread, class)) {
         return *--bin->top;
@@ -330,22 +329,17 @@ void *cache_empty(struct thread *thread, unsigned class)
         open_bin(thread, class);
     }
     if (cache->open) {
-        want = refill_size(thread, class);
+        unsigned want = refill_size(thread, class);
+        unsigned got = refill(thread, class, bin->low, want);
+        if (likely(got > 0)) {
+            cache->refilled = 1;
+            bin->top = bin->low + got - 1;
+            return *bin->top;
+        }
+    } else if (refill(thread, class, &object, 1) == 1) {
+        return object;
     }
-    unsigned got = refill(thread, class, batch, want);
-    if (got == 0) {
-        return NULL;
-    }
-    cache->refilled = 1;
-    /* Lowest address on top, so that neighbours are handed out one after the other. The bin may be
-     * another than before: a refill near the end of the region empties all caches. */
-    while (got > 1 && bin->top < bin->limit) {
-        *bin->top++ = batch[--got];
-    }
-    if (unlikely(got > 1)) {
-        sharedpool_release(thread, class, batch + 1, got - 1);
-    }
-    return batch[0];
+    return refill_exhausted(thread, class);
 }
 
 unsigned cache_take(struct thread *thread, unsigned class, void **out, unsigned want)

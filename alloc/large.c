@@ -38,8 +38,11 @@ void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size
     slab->large_units = (uint32_t)units;
     heap->head_offset[unit] = 0;
     mark_bodies(heap, unit, 1, units);
-    /* Relaxed: handing the object out orders it. */
-    atomic_store_explicit(&slab->head, head_make(0, 0, SLAB_LARGE, 0), memory_order_relaxed);
+    /* Relaxed: ours alone; handing the object out orders it. The generation goes on (slab.h). */
+    uint64_t last = atomic_load_explicit(&slab->head, memory_order_relaxed);
+    atomic_store_explicit(&slab->head,
+                          head_freed(last) + HEAD_GENERATION + head_make(0, 0, SLAB_LARGE),
+                          memory_order_relaxed);
     heap_set_class(heap, unit, 1, CLASS_LARGE_HEAD);
     count_add(&thread->counts.large_allocs, 1);
     return region_address(&heap->area, unit);
@@ -94,15 +97,15 @@ void large_free(struct thread *thread, unit_t unit, void *pointer)
 {
     struct hak_region *heap = thread->heap;
     struct slab *slab = &heap->slabs[unit];
-    uint64_t expected = head_make(0, 0, SLAB_LARGE, 0);
+    uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
 
     if (pointer != region_address(&heap->area, unit)) {
         misuse_report(heap, pointer, MISUSE_INTERIOR);
         return;
     }
     /* Acquire and release: of two threads that free the same object one wins and has it alone. */
-    if (!atomic_compare_exchange_strong_explicit(&slab->head, &expected,
-                                                 head_make(0, 0, SLAB_FREE, 0),
+    if (head_state(head) != SLAB_LARGE ||
+        !atomic_compare_exchange_strong_explicit(&slab->head, &head, head_freed(head),
                                                  memory_order_acq_rel, memory_order_relaxed)) {
         misuse_report(heap, pointer, MISUSE_FREED_TWICE);
         return;

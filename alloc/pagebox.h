@@ -13,9 +13,9 @@
 unsigned pagebox_take_owner(struct thread *thread, unsigned class, void **out, unsigned want);
 /* Puts a slab that the thread owns on top; the oldest gives way where the box is full. */
 void pagebox_put_owner(struct thread *thread, unsigned class, unit_t unit);
-/* A batch brought an OWNED slab's count to its capacity or beyond: if it is one of ours, and empty,
- * and the box has another empty one, it goes back. */
-void pagebox_emptied_owner(struct thread *thread, unsigned class, unit_t unit, int32_t count);
+/* A batch filled a word of the slab's bitmap: if it is one of ours, and empty, and the box has
+ * another empty one, it goes back. */
+void pagebox_emptied_owner(struct thread *thread, unsigned class, unit_t unit);
 /* Gives all slabs of the class up. */
 void pagebox_drain_owner(struct thread *thread, unsigned class);
 /* Whether the class uses its box (HAKMEM_TINY_PAGE_BOX_CLASSES, HAKMEM_LAYERS). */

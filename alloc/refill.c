@@ -39,7 +39,7 @@ static unsigned take_and_give_up(struct thread *thread, unit_t unit, void **out,
     unsigned got = slab_take_owner(&thread->heap->slabs[unit], &cursor,
                                    region_address(&thread->heap->area, unit), want, out);
 
-    sharedpool_give_up(thread, unit, (int32_t)got);
+    sharedpool_give_up(thread, unit);
     return got;
 }
 
@@ -73,22 +73,28 @@ unsigned refill(struct thread *thread, unsigned class, void **out, unsigned want
     struct class_counts *counts = &thread->class_counts[class];
     unsigned got = climb(thread, class, out, want);
 
-    for (enum exhaust_step step = 0; got == 0 && step < EXHAUST_STEPS; step++) {
-        if (exhaust_relieve(thread, step, sizeclass_bytes(class))) {
-            got = climb(thread, class, out, 1);
+    if (likely(got > 0)) {
+        count_add(&counts->cache_refills, 1);
+        count_add(&counts->refilled_objects, got);
+    }
+    return got;
+}
+
+void *refill_exhausted(struct thread *thread, unsigned class)
+{
+    void *object = NULL;
+
+    for (enum exhaust_step step = 0; step < EXHAUST_STEPS; step++) {
+        if (exhaust_relieve(thread, step, sizeclass_bytes(class)) &&
+            refill(thread, class, &object, 1) == 1) {
+            return object;
         }
     }
-    if (got == 0) {
-        out[0] = exhaust_other_node(thread, class);
-        got = out[0] != NULL;
-    }
-    if (got == 0) {
+    object = exhaust_other_node(thread, class);
+    if (object == NULL) {
         exhaust_record(thread, thread->pool, sizeclass_bytes(class), 0, class);
-        return 0;
     }
-    count_add(&counts->cache_refills, 1);
-    count_add(&counts->refilled_objects, got);
-    return got;
+    return object;
 }
 
 void *refill_from_pool(struct thread *thread, struct pool *pool, unsigned class)

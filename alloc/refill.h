@@ -12,8 +12,12 @@
 
 #include "alloc/thread.h"
 
-/* 1 to want objects, lowest address first; 0 where the ladder ends, with errno and the record. */
+/* 1 to want objects, those of a bitmap word highest address first, so that a stack hands neighbours
+ * out one after the other; 0 where the thread's node has none at hand. */
 unsigned refill(struct thread *thread, unsigned class, void **out, unsigned want);
+/* The rest of the ladder, for one object; NULL at its end, with errno and the record. The thread's
+ * caches and boxes may be empty and closed afterwards. */
+HAK_COLD void *refill_exhausted(struct thread *thread, unsigned class);
 /* One object straight from a pool's slabs, whatever the thread's home; NULL. */
 void *refill_from_pool(struct thread *thread, struct pool *pool, unsigned class);
 

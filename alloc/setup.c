@@ -85,6 +85,19 @@ static void install(struct hak_region *heap, unsigned id)
     }
 }
 
+/* What a process needs once: forks and thread exits are noticed. */
+static int watch(struct hak_error *error)
+{
+    int code = fork_watch(lock_set_up, unlock_set_up);
+
+    if (code == 0) {
+        code = thread_prepare();
+    }
+    return code == 0 ? 0
+                     : errlog_fail(error, code, HAK_ERROR_SETUP,
+                                   "the C library has no room for a fork handler or thread key");
+}
+
 static int create(const struct hak_config *config, unsigned id, struct hak_region **out,
                   struct hak_error *error)
 {
@@ -95,9 +108,9 @@ static int create(const struct hak_config *config, unsigned id, struct hak_regio
     if (code != 0) {
         return code;
     }
-    code = fork_watch(lock_set_up, unlock_set_up);
+    code = watch(error);
     if (code != 0) {
-        return errlog_fail(error, code, HAK_ERROR_SETUP, "no memory for the fork handlers");
+        return code;
     }
     heap = new_handle(error);
     if (heap == NULL) {
@@ -301,9 +314,9 @@ static int adopt(uintptr_t first, size_t bytes, int node, const struct hak_confi
     if (code != 0) {
         return code;
     }
-    code = fork_watch(lock_set_up, unlock_set_up);
+    code = watch(error);
     if (code != 0) {
-        return errlog_fail(error, code, HAK_ERROR_SETUP, "no memory for the fork handlers");
+        return code;
     }
     heap = new_handle(error);
     if (heap == NULL) {

@@ -17,11 +17,11 @@ unit_t sharedpool_acquire_partial(struct pool *pool, unsigned class);
 /* A slab made of free units, now OWNED and full of free objects; UNIT_NONE. */
 unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned class);
 
-/* The owner gives a slab up, having taken so many objects from it since it got it. */
-void sharedpool_give_up(struct thread *by, unit_t unit, int32_t taken);
+/* The owner gives a slab up; an empty one's units go to everybody. */
+void sharedpool_give_up(struct thread *by, unit_t unit);
 /*
  * Puts count (at most MAGAZINE_OBJECTS) objects back, in any order, of any slabs and nodes. One
- * atomic or per bitmap word, one count update per slab. class: what they must be, or CLASS_NONE for
+ * atomic or per bitmap word; a slab's head is touched where a word becomes non-zero or full. class: what they must be, or CLASS_NONE for
  * whatever the class map says. Pointers that are no allocated objects are reported (misuse.h).
  */
 void sharedpool_release(struct thread *by, unsigned class, void *const *pointers, unsigned count);

@@ -2,43 +2,36 @@
 /*
  * Putting objects back, and what becomes of their slabs.
  *
- * A batch is grouped twice by small hash tables: pointers into bitmap words, words into slabs. The
- * cache lines of all words are asked for before the first atomic operation, since in a large heap
- * each is a miss. Every group then costs one or on its word and, per slab, one add on its head. The
- * add's result is all that is needed to know what the slab has become (slab.h).
+ * A batch is grouped into bitmap words by a small table first, without touching any slab's books:
+ * only the pointers and the two dense maps. The cache lines of all words are asked for on the way,
+ * since in a large heap each is a miss. Then every group costs one or, and the head of its slab
+ * is looked at only where the word says that there may be something to decide (slab.h).
  *
- * A slab whose state allows it goes straight from FULL or PARTIAL to FREE and its units to
- * everybody, in the batch that empties it.
+ * A slab found empty goes straight to FREE and its units to everybody, in that batch.
  */
 #include "alloc/misuse.h"
 #include "alloc/pagebox.h"
 #include "alloc/sharedpool.h"
 #include "region/units.h"
 
-#define GROUP_HASH 128
-#define GROUP_EMPTY 0xff
-
-_Static_assert(MAGAZINE_OBJECTS < GROUP_EMPTY && MAGAZINE_OBJECTS * 2 <= GROUP_HASH,
-               "group numbers fit a byte, the hash is at most half full");
+#define GROUP_TABLE_LOG2 7
 
 struct word_group {
-    unit_t unit;
+    unit_t unit; /* the slab's first */
     uint8_t word;
     uint8_t class;
     uint64_t mask;
 };
 
-struct slab_group {
-    unit_t unit;
-    int32_t count;
+struct batch {
+    unsigned count;
+    struct word_group groups[MAGAZINE_OBJECTS];
+    /* Where a word's group may be; a hint that its key confirms. A collision costs a second or on
+     * that word, no search. */
+    uint8_t table[1U << GROUP_TABLE_LOG2];
 };
 
-struct batch {
-    unsigned word_count, slab_count;
-    uint8_t word_hash[GROUP_HASH], slab_hash[GROUP_HASH];
-    struct word_group words[MAGAZINE_OBJECTS];
-    struct slab_group slabs[MAGAZINE_OBJECTS];
-};
+_Static_assert(MAGAZINE_OBJECTS <= UINT8_MAX, "group numbers are bytes");
 
 static void *object_address(const struct hak_region *heap, unit_t unit, unsigned class,
                             unsigned index)
@@ -46,56 +39,33 @@ static void *object_address(const struct hak_region *heap, unit_t unit, unsigned
     return (char *)region_address(&heap->area, unit) + (size_t)index * sizeclass_bytes(class);
 }
 
-static void add_to_word(struct batch *batch, unit_t unit, unsigned class, unsigned index,
-                        struct hak_region *heap)
+HAK_INLINE void batch_add(struct batch *batch, struct hak_region *heap, unit_t unit, unsigned class,
+                          unsigned index)
 {
     unsigned word = index / 64;
     uint64_t mask = (uint64_t)1 << (index % 64);
-    unsigned at = (unit * 67 + word) % GROUP_HASH;
-    struct word_group *group;
+    /* Fibonacci hashing: neighbouring numbers land far apart. */
+    unsigned at = ((unit * SLAB_WORDS + word) * 2654435769U) >> (32 - GROUP_TABLE_LOG2);
+    struct word_group *group = &batch->groups[batch->table[at]];
 
-    for (; batch->word_hash[at] != GROUP_EMPTY; at = (at + 1) % GROUP_HASH) {
-        group = &batch->words[batch->word_hash[at]];
-        if (group->unit == unit && group->word == word) {
-            if (group->mask & mask) {
-                misuse_report(heap, object_address(heap, unit, class, index), MISUSE_FREED_TWICE);
-                return;
-            }
-            group->mask |= mask;
-            return;
+    if (batch->table[at] < batch->count && group->unit == unit && group->word == word) {
+        if (unlikely(group->mask & mask)) {
+            misuse_report(heap, object_address(heap, unit, class, index), MISUSE_FREED_TWICE);
         }
+        group->mask |= mask;
+        return;
     }
-    batch->word_hash[at] = (uint8_t)batch->word_count;
-    group = &batch->words[batch->word_count++];
-    *group = (struct word_group){
+    batch->table[at] = (uint8_t)batch->count;
+    batch->groups[batch->count++] = (struct word_group){
         .unit = unit, .word = (uint8_t)word, .class = (uint8_t)class, .mask = mask};
     __builtin_prefetch(&heap->slabs[unit].bits[word], 1);
-    __builtin_prefetch(&heap->slabs[unit].head, 1);
-}
-
-static void add_to_slab(struct batch *batch, unit_t unit, int32_t count)
-{
-    unsigned at = unit % GROUP_HASH;
-
-    for (; batch->slab_hash[at] != GROUP_EMPTY; at = (at + 1) % GROUP_HASH) {
-        struct slab_group *group = &batch->slabs[batch->slab_hash[at]];
-        if (group->unit == unit) {
-            group->count += count;
-            return;
-        }
-    }
-    batch->slab_hash[at] = (uint8_t)batch->slab_count;
-    batch->slabs[batch->slab_count++] = (struct slab_group){.unit = unit, .count = count};
 }
 
 /* The slab is FREE and ours alone: its units go to everybody. */
-static void recycle(struct thread *by, unit_t unit, unsigned class, unsigned units)
+static void recycle(struct thread *by, unit_t unit, unsigned units)
 {
-    struct hak_region *heap = by->heap;
-
-    heap_set_class(heap, unit, units, CLASS_NONE);
-    (void)class;
-    units_release(&heap->area, unit, units);
+    heap_set_class(by->heap, unit, units, CLASS_NONE);
+    units_release(&by->heap->area, unit, units);
     count_add(&by->counts.slabs_recycled, 1);
 }
 
@@ -104,104 +74,148 @@ static void publish(struct pool *pool, unit_t unit, unsigned class)
     bitset_set(&pool->partial[class], unit - pool->first_unit);
 }
 
-/*
- * head is what the slab became by our add. Tries the transition that it calls for; another batch
- * may have made it or a further one meanwhile, then there is nothing left to do for us: each add
- * looks for itself.
- */
-static void settle(struct thread *by, unit_t unit, uint64_t head)
+/* Makes the transition that the slab's bits call for now, if any. word: where to look first. */
+static void settle(struct thread *by, unit_t unit, unsigned word)
 {
     struct hak_region *heap = by->heap;
     struct slab *slab = &heap->slabs[unit];
+    /* SLAB-STATE: our bits, or our head, are written; the head before the bits are read. */
+    uint64_t head = atomic_load_explicit(&slab->head, memory_order_seq_cst);
 
     for (;;) {
         enum slab_state state = head_state(head);
-        bool empty = head_count(head) == (int32_t)head_capacity(head);
-        uint64_t next;
-
-        if ((state == SLAB_FULL || state == SLAB_PARTIAL) && empty) {
-            next = head_with(0, SLAB_FREE, 0);
-        } else if (state == SLAB_FULL && head_count(head) > 0) {
-            next = head_with(head, SLAB_PARTIAL, head_count(head));
-        } else {
+        if (state != SLAB_FULL && state != SLAB_PARTIAL) {
             return;
         }
-        /* Release: SLAB-STATE, what we know of the slab goes to who claims it. Acquire: a slab that
-         * becomes FREE carries everybody's bits. */
-        if (!atomic_compare_exchange_weak_explicit(&slab->head, &head, next, memory_order_acq_rel,
-                                                   memory_order_relaxed)) {
+        enum slab_fill fill = slab_look(slab, head, word);
+        if (fill == SLAB_NO_ROOM || (fill == SLAB_SOME_ROOM && state == SLAB_PARTIAL)) {
+            return;
+        }
+        uint64_t next =
+            fill == SLAB_ALL_FREE ? head_freed(head) : head_with(head, SLAB_PARTIAL);
+        if (!atomic_compare_exchange_strong_explicit(&slab->head, &head, next,
+                                                     memory_order_seq_cst, memory_order_seq_cst)) {
             continue;
         }
         struct pool *pool = heap_pool_of(heap, unit);
-        if (!empty) {
+        if (fill == SLAB_SOME_ROOM) {
             publish(pool, unit, head_class(head));
-        } else {
-            if (state == SLAB_PARTIAL) {
-                bitset_clear(&pool->partial[head_class(head)], unit - pool->first_unit);
-            }
-            recycle(by, unit, head_class(head), head_units(head));
+            return;
         }
+        if (state == SLAB_PARTIAL) {
+            bitset_clear(&pool->partial[head_class(head)], unit - pool->first_unit);
+        }
+        recycle(by, unit, head_units(head));
         return;
     }
 }
 
-void sharedpool_give_up(struct thread *by, unit_t unit, int32_t taken)
+void sharedpool_give_up(struct thread *by, unit_t unit)
 {
     struct hak_region *heap = by->heap;
     struct slab *slab = &heap->slabs[unit];
+    /* Relaxed: nobody else changes the head of a slab that we own. */
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
-    uint64_t next;
-    bool empty;
+    enum slab_fill fill = slab_look(slab, head, 0);
 
-    do {
-        int32_t count = head_count(head) - taken;
-        empty = count == (int32_t)head_capacity(head);
-        next = empty ? head_with(0, SLAB_FREE, 0)
-                     : head_with(head, count > 0 ? SLAB_PARTIAL : SLAB_FULL, count);
-        /* Release, acquire: SLAB-STATE, as in settle. */
-    } while (!atomic_compare_exchange_weak_explicit(&slab->head, &head, next, memory_order_acq_rel,
-                                                    memory_order_relaxed));
-    if (empty) {
-        recycle(by, unit, head_class(head), head_units(head));
-    } else if (head_state(next) == SLAB_PARTIAL) {
-        publish(heap_pool_of(heap, unit), unit, head_class(next));
+    if (fill == SLAB_ALL_FREE) {
+        /* Nobody holds an object of it, so nobody can free one. */
+        atomic_store_explicit(&slab->head, head_freed(head), memory_order_seq_cst);
+        recycle(by, unit, head_units(head));
+        return;
+    }
+    /* SLAB-STATE: the head first, then the bits again (settle). */
+    atomic_store_explicit(&slab->head,
+                          head_with(head, fill == SLAB_SOME_ROOM ? SLAB_PARTIAL : SLAB_FULL),
+                          memory_order_seq_cst);
+    if (fill == SLAB_SOME_ROOM) {
+        publish(heap_pool_of(heap, unit), unit, head_class(head));
+    }
+    settle(by, unit, 0);
+}
+
+static HAK_COLD void report_twice(struct hak_region *heap, const struct word_group *group,
+                                  uint64_t twice)
+{
+    for (; twice != 0; twice &= twice - 1) {
+        unsigned index = group->word * 64U + (unsigned)__builtin_ctzll(twice);
+        misuse_report(heap, object_address(heap, group->unit, group->class, index),
+                      MISUSE_FREED_TWICE);
     }
 }
 
-static void put_words(struct thread *by, struct batch *batch)
+static void put(struct thread *by, const struct word_group *group)
 {
     struct hak_region *heap = by->heap;
+    struct slab *slab = &heap->slabs[group->unit];
+    uint64_t was = slab_put_any(slab, group->word, group->mask);
 
-    for (unsigned n = 0; n < batch->word_count; n++) {
-        struct word_group *group = &batch->words[n];
-        uint64_t twice = slab_put_any(&heap->slabs[group->unit], group->word, group->mask);
-        int32_t count = __builtin_popcountll(group->mask & ~twice);
-
-        for (; unlikely(twice != 0); twice &= twice - 1) {
-            unsigned index = group->word * 64U + (unsigned)__builtin_ctzll(twice);
-            misuse_report(heap, object_address(heap, group->unit, group->class, index),
-                          MISUSE_FREED_TWICE);
-        }
-        if (count > 0) {
-            add_to_slab(batch, group->unit, count);
-        }
+    if (unlikely(was & group->mask)) {
+        report_twice(heap, group, was & group->mask);
+    }
+    /* Slabs of several units differ in length, but are of few objects: their head shares the line of
+     * the word just written. */
+    const struct sizeclass *class = &sizeclasses[group->class];
+    unsigned capacity = class->unit_count == 1
+                            ? sizeclass_capacity(group->class, 1)
+                            : head_capacity(atomic_load_explicit(&slab->head, memory_order_relaxed));
+    bool filled = (was | group->mask) == slab_word_full(capacity, group->word);
+    if (was != 0 && !filled) {
+        return;
+    }
+    settle(by, group->unit, group->word);
+    if (filled) {
+        pagebox_emptied_owner(by, group->class, group->unit);
     }
 }
 
-static void add_counts(struct thread *by, struct batch *batch)
+/* Any pointer. wanted: the class that it must be, or CLASS_NONE. */
+static void batch_add_any(struct batch *batch, struct hak_region *heap, unsigned wanted,
+                          const void *pointer)
 {
-    struct hak_region *heap = by->heap;
+    unit_t unit = region_unit(&heap->area, pointer);
+    unsigned class = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
 
-    for (unsigned n = 0; n < batch->slab_count; n++) {
-        unit_t unit = batch->slabs[n].unit;
-        uint64_t add = (uint64_t)(uint32_t)batch->slabs[n].count << 32;
-        /* Release: the bits are set before they count. Acquire: see settle. */
-        uint64_t head =
-            atomic_fetch_add_explicit(&heap->slabs[unit].head, add, memory_order_acq_rel) + add;
-        if (head_state(head) != SLAB_OWNED) {
-            settle(by, unit, head);
-        } else if (head_count(head) >= (int32_t)head_capacity(head)) {
-            pagebox_emptied_owner(by, head_class(head), unit, head_count(head));
+    if (class == CLASS_NONE || class > CLASS_COUNT || (wanted != CLASS_NONE && class != wanted)) {
+        /* It was an object when it came into the cache or outbox: its slab has been emptied since,
+         * so somebody freed it twice. */
+        misuse_report(heap, pointer, MISUSE_FREED_TWICE);
+        return;
+    }
+    unit_t head = heap_slab_head(heap, unit);
+    size_t bytes = sizeclass_bytes(class);
+    size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));
+    unsigned index = sizeclass_index(class, offset);
+    /* Slabs differ in length: the unit of the last byte must belong to the same one. */
+    unit_t last = head + (unit_t)((offset + bytes - 1) >> UNIT_LOG2);
+    if (index * bytes != offset ||
+        (last != unit && (last >= heap->area.unit_count || heap_class(heap, last) != class ||
+                          heap_slab_head(heap, last) != head))) {
+        misuse_report(heap, pointer, MISUSE_INTERIOR);
+        return;
+    }
+    batch_add(batch, heap, head, class, index);
+}
+
+/* Pointers of a class whose slabs are one unit: where in it is in the address. */
+static void batch_add_small(struct batch *batch, struct hak_region *heap, unsigned class,
+                            void *const *pointers, unsigned count)
+{
+    unsigned capacity = sizeclass_capacity(class, 1);
+    size_t bytes = sizeclass_bytes(class);
+
+    for (unsigned n = 0; n < count; n++) {
+        unit_t unit = region_unit(&heap->area, pointers[n]);
+        size_t offset = (uintptr_t)pointers[n] % UNIT_BYTES;
+        unsigned index = sizeclass_index(class, offset);
+
+        if (unlikely(unit == UNIT_NONE || heap_class(heap, unit) != class)) {
+            /* As in batch_add_any: another class has the unit now, or nobody. */
+            misuse_report(heap, pointers[n], MISUSE_FREED_TWICE);
+        } else if (unlikely(index * bytes != offset || index >= capacity)) {
+            misuse_report(heap, pointers[n], MISUSE_INTERIOR);
+        } else {
+            batch_add(batch, heap, unit, class, index);
         }
     }
 }
@@ -211,35 +225,18 @@ void sharedpool_release(struct thread *by, unsigned class, void *const *pointers
     struct hak_region *heap = by->heap;
     struct batch batch;
 
-    batch.word_count = 0;
-    batch.slab_count = 0;
-    __builtin_memset(batch.word_hash, GROUP_EMPTY, sizeof(batch.word_hash));
-    __builtin_memset(batch.slab_hash, GROUP_EMPTY, sizeof(batch.slab_hash));
-    for (unsigned n = 0; n < count; n++) {
-        unit_t unit = region_unit(&heap->area, pointers[n]);
-        unsigned found = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
-
-        if (unlikely(found == CLASS_NONE || found > CLASS_COUNT ||
-                     (class != CLASS_NONE && found != class))) {
-            /* It was an object of this class when it came into the cache: its slab has been
-             * emptied since, so somebody freed it twice. */
-            misuse_report(heap, pointers[n], MISUSE_FREED_TWICE);
-            continue;
+    batch.count = 0;
+    __builtin_memset(batch.table, 0, sizeof(batch.table));
+    if (class != CLASS_NONE && sizeclasses[class].unit_count == 1) {
+        batch_add_small(&batch, heap, class, pointers, count);
+    } else {
+        for (unsigned n = 0; n < count; n++) {
+            batch_add_any(&batch, heap, class, pointers[n]);
         }
-        unit_t head = heap_slab_head(heap, unit);
-        size_t offset = (size_t)((char *)pointers[n] - (char *)region_address(&heap->area, head));
-        unsigned index = sizeclass_index(found, offset);
-        unsigned units = head_units(
-            atomic_load_explicit(&heap->slabs[head].head, memory_order_relaxed));
-        if (unlikely(index * sizeclass_bytes(found) != offset ||
-                     index >= sizeclass_capacity(found, units))) {
-            misuse_report(heap, pointers[n], MISUSE_INTERIOR);
-            continue;
-        }
-        add_to_word(&batch, head, found, index, heap);
     }
-    put_words(by, &batch);
-    add_counts(by, &batch);
+    for (unsigned n = 0; n < batch.count; n++) {
+        put(by, &batch.groups[n]);
+    }
 }
 
 bool sharedpool_check(struct pool *pool)

@@ -6,13 +6,16 @@ void slab_open(struct slab *slab, unsigned class, unsigned units)
 {
     unsigned capacity = sizeclass_capacity(class, units);
 
-    for (unsigned w = 0; w < SLAB_WORDS && w * 64 < capacity; w++) {
-        unsigned here = capacity - w * 64;
-        uint64_t word = here >= 64 ? UINT64_MAX : ((uint64_t)1 << here) - 1;
-        /* Relaxed: published by the class map's release, or by handing an object out. */
-        atomic_store_explicit(&slab->bits[w], word, memory_order_relaxed);
+    /* Relaxed: the slab is ours alone. The generation goes on, so that whoever looked at the entry's
+     * last slab cannot take this one for it. */
+    uint64_t last = atomic_load_explicit(&slab->head, memory_order_relaxed);
+
+    for (unsigned w = 0; w * 64 < capacity; w++) {
+        /* Relaxed: handing the first object out orders it. */
+        atomic_store_explicit(&slab->bits[w], slab_word_full(capacity, w), memory_order_relaxed);
     }
-    atomic_store_explicit(&slab->head, head_make(class, units, SLAB_OWNED, (int32_t)capacity),
+    atomic_store_explicit(&slab->head,
+                          head_freed(last) + HEAD_GENERATION + head_make(class, units, SLAB_OWNED),
                           memory_order_release);
 }
 
@@ -21,13 +24,32 @@ static uint64_t lowest_bits(uint64_t word, unsigned want)
 {
     uint64_t rest = word;
 
-    if ((unsigned)__builtin_popcountll(word) <= want) {
+    if (popcount64(word) <= want) {
         return word;
     }
     while (want-- > 0) {
         rest &= rest - 1;
     }
     return word & ~rest;
+}
+
+/* The addresses of a word's objects, highest first; how many. */
+static unsigned emit(uint64_t word, char *base, size_t bytes, void **out)
+{
+    unsigned count = 0;
+
+    if (word == UINT64_MAX) {
+        for (char *at = base + 63 * bytes; count < 64; at -= bytes) {
+            out[count++] = at;
+        }
+        return count;
+    }
+    while (word != 0) {
+        unsigned highest = (unsigned)__builtin_clzll(word) ^ 63;
+        out[count++] = base + highest * bytes;
+        word ^= (uint64_t)1 << highest;
+    }
+    return count;
 }
 
 unsigned slab_take_owner(struct slab *slab, unsigned *cursor, char *start, unsigned want,
@@ -47,10 +69,7 @@ unsigned slab_take_owner(struct slab *slab, unsigned *cursor, char *start, unsig
             uint64_t take = lowest_bits(word, want - got);
             /* Acquire: SLAB-BITS, the other side of slab_put_any. */
             atomic_fetch_and_explicit(&slab->bits[w], ~take, memory_order_acquire);
-            char *base = start + (size_t)w * 64 * bytes;
-            for (uint64_t rest = take; rest != 0; rest &= rest - 1) {
-                out[got++] = base + (size_t)__builtin_ctzll(rest) * bytes;
-            }
+            got += emit(take, start + (size_t)w * 64 * bytes, bytes, out + got);
             if (got == want) {
                 break;
             }
@@ -69,39 +88,62 @@ unsigned slab_free_bits(const struct slab *slab)
 
     for (unsigned w = 0; w < words; w++) {
         /* Relaxed: a figure. */
-        count += (unsigned)__builtin_popcountll(
+        count += popcount64(
             atomic_load_explicit(&slab->bits[w], memory_order_relaxed));
     }
     return count;
+}
+
+enum slab_fill slab_look(const struct slab *slab, uint64_t head, unsigned from)
+{
+    unsigned capacity = head_capacity(head);
+    unsigned words = (capacity + 63) / 64;
+    bool some = false;
+    bool all = true;
+
+    /* Nearest words first, in both directions: objects are mostly freed in an order, and then the
+     * answer is next door. */
+    for (unsigned step = 0; step < words; step++) {
+        unsigned w = (from + ((step & 1) ? (step + 1) / 2 : words - step / 2)) % words;
+        uint64_t bits = atomic_load_explicit(&slab->bits[w], memory_order_seq_cst);
+        some |= bits != 0;
+        all &= bits == slab_word_full(capacity, w);
+        if (some && !all) {
+            return SLAB_SOME_ROOM;
+        }
+    }
+    return all ? SLAB_ALL_FREE : SLAB_NO_ROOM;
 }
 
 bool slab_check(const struct slab *slab)
 {
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_acquire);
     unsigned class = head_class(head);
-    int32_t count = head_count(head);
+    unsigned capacity;
+    unsigned room;
 
-    switch (head_state(head)) {
-    case SLAB_OWNED:
-    case SLAB_FULL:
-    case SLAB_PARTIAL:
-        break;
-    default:
-        return false;
-    }
     if (class == CLASS_NONE || class > CLASS_COUNT || head_units(head) == 0 ||
         head_units(head) > SUPERSLAB_UNITS) {
         return false;
     }
-    unsigned capacity = head_capacity(head);
-    for (unsigned bit = capacity; bit < SLAB_WORDS * 64 && bit % 64 != 0; bit++) {
-        if ((atomic_load_explicit(&slab->bits[bit / 64], memory_order_relaxed) >> (bit % 64)) & 1) {
+    capacity = head_capacity(head);
+    room = slab_free_bits(slab);
+    for (unsigned w = 0; w * 64 < capacity; w++) {
+        uint64_t bits = atomic_load_explicit(&slab->bits[w], memory_order_relaxed);
+        if (bits & ~slab_word_full(capacity, w)) {
             return false; /* an object beyond the last */
         }
     }
-    if (head_state(head) == SLAB_OWNED) {
-        return true; /* its owner's box holds the other half of the count */
+    switch (head_state(head)) {
+    case SLAB_OWNED:
+        return true;
+    case SLAB_FULL:
+        return room == 0;
+    case SLAB_PARTIAL:
+        return room > 0 && room < capacity;
+    case SLAB_FREE:
+    case SLAB_LARGE:
+        break;
     }
-    return count == (int32_t)slab_free_bits(slab) && (count > 0) == (head_state(head) == SLAB_PARTIAL) &&
-           count < (int32_t)capacity;
+    return false;
 }

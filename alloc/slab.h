@@ -4,27 +4,37 @@
  * slab's first unit is in use.
  *
  *   bits   one bit per object; 1 = free (in the slab, not in a thread's cache)
- *   head   one word that says everything a decision needs, so that a single compare-and-swap
- *          decides:  count (32, signed) | 0 (8) | units (8) | class (8) | state (8)
+ *   head   one word for all decisions:  generation (40) | units (8) | class (8) | state (8)
  *
  *   FREE -> OWNED      made out of free units by the thread that owns it next
  *   OWNED -> FULL      given up with nothing free in it
  *   OWNED -> PARTIAL   given up with free objects; published in the shared pool's bitset
- *   OWNED -> FREE      given up empty
- *   FULL -> PARTIAL    by whose batch first brings the count above 0; publishes it
- *   FULL -> FREE       by whose batch brings the count to the capacity at one go
- *   PARTIAL -> OWNED   by who clears the published bit and wins the compare-and-swap
- *   PARTIAL -> FREE    by whose batch brings the count to the capacity
+ *   FULL -> PARTIAL    by whose free finds it so; publishes it
+ *   PARTIAL -> OWNED   by who clears the published bit and wins the compare-and-swap; next generation
+ *   FULL, PARTIAL -> FREE   by whose free finds every object free; its units go to everybody
  *   FREE <-> LARGE     a large object; its length is in large_units
  *
- * Who may do what. Only the owner clears bits. Anyone sets them (release), then adds their number
- * to the count, once per slab and batch. The owner keeps what it took in its page box and
- * subtracts it when it gives the slab up. So outside OWNED: count <= bits set, and count equals
- * the capacity only when all bits are set and nobody is between setting and adding: the slab is
- * empty and whoever wins it has it alone. While OWNED the count means nothing to others.
+ * There is no count of free objects. A free is one or on a bitmap word, and what the word was and
+ * became tells whether there can be anything to decide: a word that was 0 may end a slab's being
+ * FULL, a word that has all its bits may be the last of an empty slab. Only then the head is
+ * looked at (slab_settle). So a free in the middle of a word touches one cache line, once. That
+ * is half the atomic operations of keeping a count; docs/measurements.md has the figures.
  *
- * A thread stopped between setting and adding keeps its slab from being recycled, nothing
- * else; stopped after FULL -> PARTIAL and before publishing, it hides that one slab's room.
+ * Who may do what. Only the owner clears bits; anyone sets them. Nobody decides anything about an
+ * OWNED slab but its owner. Label SLAB-STATE:
+ *
+ *   freeing      sets the bits,             then reads the head
+ *   giving up    writes the head,           then reads the bits, as a free would
+ *   last words   of two that fill the last two words each reads the other's after writing its own
+ *
+ * all sequentially consistent, so of any two at least one sees what is to be done. What is done is
+ * done by a compare-and-swap on the head as it was *before* the bits were read. Outside OWNED bits
+ * are only set, and becoming OWNED changes the generation: so if the exchange succeeds, "all free"
+ * still holds, and the winner has the slab alone.
+ *
+ * A thread stopped between setting bits and looking at the head, or between FULL -> PARTIAL and
+ * publishing, hides that one slab's room until it goes on or until another free of that slab fills a
+ * word. It delays nobody.
  */
 #ifndef HAK_ALLOC_SLAB_H
 #define HAK_ALLOC_SLAB_H
@@ -56,10 +66,11 @@ _Static_assert(sizeof(struct slab) == 9 * CACHE_LINE, "odd stride");
 _Static_assert(offsetof(struct slab, bits) == 32, "small slabs are one line");
 _Static_assert(UNIT_BYTES / 16 == SLAB_WORDS * 64, "the smallest class fits");
 
-HAK_INLINE uint64_t head_make(unsigned class, unsigned units, enum slab_state state, int32_t count)
+#define HEAD_GENERATION ((uint64_t)1 << 24)
+
+HAK_INLINE uint64_t head_make(unsigned class, unsigned units, enum slab_state state)
 {
-    return (uint64_t)(uint32_t)count << 32 | (uint64_t)units << 16 | (uint64_t)class << 8 |
-           (uint64_t)state;
+    return (uint64_t)units << 16 | (uint64_t)class << 8 | (uint64_t)state;
 }
 
 HAK_INLINE enum slab_state head_state(uint64_t head)
@@ -77,34 +88,48 @@ HAK_INLINE unsigned head_units(uint64_t head)
     return (unsigned)(head >> 16) & 0xff;
 }
 
-HAK_INLINE int32_t head_count(uint64_t head)
-{
-    return (int32_t)(uint32_t)(head >> 32);
-}
-
 HAK_INLINE unsigned head_capacity(uint64_t head)
 {
     return sizeclass_capacity(head_class(head), head_units(head));
 }
 
-HAK_INLINE uint64_t head_with(uint64_t head, enum slab_state state, int32_t count)
+HAK_INLINE uint64_t head_with(uint64_t head, enum slab_state state)
 {
-    return head_make(head_class(head), head_units(head), state, count);
+    return (head & ~(uint64_t)0xff) | (uint64_t)state;
+}
+
+/* FREE, in the same generation: units and class mean nothing. */
+HAK_INLINE uint64_t head_freed(uint64_t head)
+{
+    return head & ~(HEAD_GENERATION - 1);
 }
 
 /* All objects free, nobody else knows the slab yet: becomes OWNED. */
 void slab_open(struct slab *slab, unsigned class, unsigned units);
-/* Up to want objects of a slab at address start, lowest first from word *cursor on; how many. */
+/* Up to want objects of a slab at address start, from word *cursor on the lowest of each word, its
+ * highest first; how many. */
 unsigned slab_take_owner(struct slab *slab, unsigned *cursor, char *start, unsigned want,
                          void **out);
-/* Puts objects of one word back; returns those bits that were free already (freed twice). */
+/* Puts objects of one word back; the word as it was. Bits of mask that were set: freed twice. */
 HAK_INLINE uint64_t slab_put_any(struct slab *slab, unsigned word, uint64_t mask)
 {
     /* Release: who takes the object next (slab_take_owner, acquire) sees our last use of it done;
-     * label SLAB-BITS. */
-    return atomic_fetch_or_explicit(&slab->bits[word], mask, memory_order_release) & mask;
+     * label SLAB-BITS. Sequentially consistent: SLAB-STATE. */
+    return atomic_fetch_or_explicit(&slab->bits[word], mask, memory_order_seq_cst);
 }
 
+/* All bits that a word of a slab of the class can have. */
+HAK_INLINE uint64_t slab_word_full(unsigned capacity, unsigned word)
+{
+    unsigned here = capacity - word * 64;
+    return here >= 64 ? UINT64_MAX : ((uint64_t)1 << here) - 1;
+}
+
+enum slab_fill { SLAB_NO_ROOM, SLAB_SOME_ROOM, SLAB_ALL_FREE };
+
+/* How much of the slab is free, looking outward from a word. Exact outside OWNED up to frees that
+ * come in meanwhile, which look for themselves. */
+enum slab_fill slab_look(const struct slab *slab, uint64_t head, unsigned from);
 unsigned slab_free_bits(const struct slab *slab);
 /* Books of one slab against each other; while nobody is at work on it. */
 bool slab_check(const struct slab *slab);

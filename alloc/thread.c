@@ -19,7 +19,6 @@ HAK_TLS_FAST struct thread_self thread_self[HAK_REGIONS_MAX] = {
 };
 
 static pthread_key_t exit_key;
-static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
 static bool exit_key_made;
 
 static void at_thread_exit(void *unused)
@@ -28,19 +27,15 @@ static void at_thread_exit(void *unused)
     thread_detach_all();
 }
 
-static void make_exit_key(void)
+int thread_prepare(void)
 {
-    exit_key_made = pthread_key_create(&exit_key, at_thread_exit) == 0;
-}
+    int code = 0;
 
-/* A thread that exits gives everything back; one that frees after that attaches once more and is
- * called again, as often as PTHREAD_DESTRUCTOR_ITERATIONS allows. */
-static void watch_exit(void)
-{
-    pthread_once(&exit_once, make_exit_key);
-    if (exit_key_made) {
-        pthread_setspecific(exit_key, &exit_key);
+    if (!exit_key_made) {
+        code = -pthread_key_create(&exit_key, at_thread_exit);
+        exit_key_made = code == 0;
     }
+    return code;
 }
 
 static struct pool *home_pool(struct hak_region *heap)
@@ -107,7 +102,9 @@ static struct thread *attach(struct hak_region *heap)
         thread = attach_to(&heap->pools[home->nearest[n]]);
     }
     if (thread != NULL) {
-        watch_exit();
+        /* A thread that exits gives everything back; one that frees after that attaches once more
+         * and is called again, as often as PTHREAD_DESTRUCTOR_ITERATIONS allows. */
+        pthread_setspecific(exit_key, &exit_key);
     }
     return thread;
 }

@@ -56,8 +56,7 @@ struct class_cache {
 /* The slabs of a class that this thread owns, latest first. */
 struct pagebox {
     unit_t unit[PAGEBOX_SLABS];
-    int32_t taken[PAGEBOX_SLABS]; /* objects taken out and not yet subtracted from the count */
-    uint8_t cursor[PAGEBOX_SLABS];
+    uint8_t cursor[PAGEBOX_SLABS]; /* bitmap word to look at first */
     uint8_t count;
 };
 
@@ -149,6 +148,8 @@ HAK_INLINE void count_add(_Atomic uint64_t *counter, uint64_t amount)
  * NULL where the region has no slot left.
  */
 struct thread *thread_current(struct hak_region *heap);
+/* Once, in set-up: sees to it that thread exits are noticed. Negative errno. */
+int thread_prepare(void);
 /* Prepares a slot for use in a pool: no caches, all bins closed. */
 void thread_fill(struct thread *thread, struct pool *pool, uint32_t slot);
 /* Everything in the slot's caches, boxes and outboxes goes back to the pools. */

@@ -40,6 +40,15 @@ HAK_INLINE void cpu_relax(void)
 #endif
 }
 
+/* The compiler's builtin is a call into its library on processors of the baseline. */
+HAK_INLINE unsigned popcount64(uint64_t word)
+{
+    word -= (word >> 1) & 0x5555555555555555U;
+    word = (word & 0x3333333333333333U) + ((word >> 2) & 0x3333333333333333U);
+    word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0fU;
+    return (unsigned)((word * 0x0101010101010101U) >> 56);
+}
+
 HAK_INLINE size_t round_up(size_t value, size_t power_of_two)
 {
     return (value + power_of_two - 1) & ~(power_of_two - 1);

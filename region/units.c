@@ -448,7 +448,7 @@ bool units_check(struct region *region, struct segment *segment)
         uint32_t word = atomic_load_explicit(&segment->registry[s].free_units,
                                              memory_order_acquire);
         unsigned length = longest_run(word);
-        free_units += (uint64_t)__builtin_popcount(word);
+        free_units += popcount64(word);
         if (length > 0 && (!bitset_test(&segment->runs[length], s) ||
                            !((atomic_load(&segment->lengths) >> length) & 1))) {
             return false;
