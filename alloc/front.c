@@ -304,77 +304,113 @@ static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, si
     return moved;
 }
 
-static size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t size, size_t count,
-                              void **out)
+/* Pointers from one array to another; the compiler makes each group of eight four vector moves. */
+HAK_INLINE void copy_pointers(void **to, void *const *from, size_t count)
 {
-    struct bin *bin;
+    for (; count >= 8; count -= 8, to += 8, from += 8) {
+        __builtin_memcpy(to, from, 8 * sizeof(void *));
+    }
+    while (count-- > 0) {
+        *to++ = *from++;
+    }
+}
+
+static HAK_NOINLINE size_t malloc_bulk_large(struct hak_region *heap, size_t size, size_t count,
+                                             void **out)
+{
     size_t got = 0;
 
-    if (likely(size <= CLASS_BYTES_MAX)) {
-        unsigned class = sizeclass_of(size);
-        while (got < count) {
-            bin = &thread_self[id].active->bins[class];
-            size_t held = min_size((size_t)(bin->top - bin->low), count - got);
-            if (unlikely(held == 0)) {
-                out[got] = malloc_class(heap, class, size);
-                if (out[got++] == NULL) {
-                    return got - 1;
-                }
-                continue;
-            }
-            void **from = bin->top - held;
-            bin->top = from;
-            for (size_t n = 0; n < held; n++) {
-                out[got + n] = from[n];
-            }
-            got += held;
-        }
-        return got;
-    }
     while (got < count && (out[got] = malloc_large(heap, size, 0, NULL)) != NULL) {
         got++;
     }
     return got;
 }
 
-/* How many of the pointers, from the first on, are of one class in the home segment; their bin. */
-HAK_INLINE size_t same_class(struct thread *thread, void *const *pointers, size_t count,
-                             struct bin **bin)
+HAK_INLINE size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t size, size_t count,
+                                  void **out)
 {
-    unsigned entry = 0;
-    size_t n;
+    size_t got = 0;
 
-    for (n = 0; n < count; n++) {
-        uintptr_t unit = ((uintptr_t)pointers[n] - thread->home_base) >> UNIT_LOG2;
-        if (unlikely(unit >= thread->home_units)) {
-            break;
-        }
-        unsigned here = atomic_load_explicit(&thread->home_map[unit], memory_order_relaxed);
-        entry = n == 0 ? here : entry;
-        if (here != entry) {
-            break;
-        }
+    if (unlikely(size > CLASS_BYTES_MAX)) {
+        return malloc_bulk_large(heap, size, count, out);
     }
-    *bin = bin_of_entry(thread, entry);
-    return n;
+    unsigned class = sizeclass_of(size);
+    while (got < count) {
+        struct bin *bin = &thread_self[id].active->bins[class];
+        size_t held = min_size((size_t)(bin->top - bin->low), count - got);
+        if (likely(held != 0)) {
+            bin->top -= held;
+            copy_pointers(out + got, bin->top, held);
+            got += held;
+            continue;
+        }
+        out[got] = malloc_class(heap, class, size);
+        if (unlikely(out[got] == NULL)) {
+            break;
+        }
+        got++;
+    }
+    return got;
 }
 
-static void free_bulk_any(struct hak_region *heap, unsigned id, void *const *pointers, size_t count)
+/* What a bulk free compares a pointer with. */
+struct likeness {
+    uintptr_t base, units;
+    const _Atomic uint8_t *map;
+    uint8_t entry;
+};
+
+/* In the home segment and of that class map entry? */
+HAK_INLINE bool alike(const struct likeness *like, const void *pointer)
+{
+    uintptr_t unit = ((uintptr_t)pointer - like->base) >> UNIT_LOG2;
+
+    /* Relaxed: as in free_hit. */
+    return likely(unit < like->units) &&
+           likely(atomic_load_explicit(&like->map[unit], memory_order_relaxed) == like->entry);
+}
+
+/*
+ * Pushes as many of the pointers as are of the first one's class, in the home segment, and find
+ * room in its bin. By fours, moved as vectors: single stores could not be forwarded to the wide
+ * loads of a bulk allocation that follows.
+ */
+HAK_INLINE size_t free_run(struct thread *thread, void *const *pointers, size_t count)
+{
+    struct likeness like = {thread->home_base, thread->home_units, thread->home_map, 0};
+    uintptr_t unit = ((uintptr_t)pointers[0] - like.base) >> UNIT_LOG2;
+    void *const *from = pointers;
+
+    if (unlikely(unit >= like.units)) {
+        return 0;
+    }
+    like.entry = atomic_load_explicit(&like.map[unit], memory_order_relaxed);
+    struct bin *bin = bin_of_entry(thread, like.entry);
+    void **top = bin->top;
+    size_t room = min_size(count, (size_t)(bin->limit - top));
+    for (; room >= 4; room -= 4, from += 4, top += 4) {
+        if (!alike(&like, from[0]) || !alike(&like, from[1]) || !alike(&like, from[2]) ||
+            !alike(&like, from[3])) {
+            break;
+        }
+        __builtin_memcpy(top, from, 4 * sizeof(void *));
+    }
+    for (; room > 0 && alike(&like, *from); room--) {
+        *top++ = *from++;
+    }
+    bin->top = top;
+    return (size_t)(from - pointers);
+}
+
+HAK_INLINE void free_bulk_any(struct hak_region *heap, unsigned id, void *const *pointers,
+                              size_t count)
 {
     size_t done = 0;
 
     while (done < count) {
-        struct bin *bin;
-        size_t run = same_class(thread_self[id].active, pointers + done,
-                                min_size(count - done, MAGAZINE_OBJECTS), &bin);
-        size_t room = min_size(run, (size_t)(bin->limit - bin->top));
-
-        for (size_t n = 0; n < room; n++) {
-            bin->top[n] = pointers[done + n];
-        }
-        bin->top += room;
-        done += room;
-        if (room < run || run == 0) {
+        size_t run = free_run(thread_self[id].active, pointers + done, count - done);
+        done += run;
+        if (unlikely(run == 0)) {
             free_slow(heap, pointers[done++]);
         }
     }
