@@ -16,10 +16,12 @@
 #include <unistd.h>
 
 #include "alloc/hit.h"
-#include "region/errlog.h"
+#include "region/os.h"
 
 #define EARLY_BYTES ((size_t)4 << 20)
 #define PAGE ((size_t)4096)
+/* The first part of a region that is not faulted in stays on small pages. */
+#define SMALL_PAGES_BYTES ((size_t)16 << 20)
 
 static char early[EARLY_BYTES] __attribute__((aligned(64)));
 static _Atomic size_t early_used;
@@ -64,9 +66,32 @@ static bool ready(void)
     return likely(atomic_load_explicit(&heap_default, memory_order_acquire) != NULL);
 }
 
+/*
+ * What suits a program that was not written for it, where the environment does not say otherwise:
+ * addresses for as much as the machine has, memory as it is used, huge pages for what lies beyond
+ * the first few MiB. Units are handed out from the lowest address up, so a small program never
+ * has a huge page cleared for it and a large one has them for nearly everything.
+ */
+static void choose_defaults(struct hak_config *config)
+{
+    if (getenv("HAKMEM_REGION_SIZE") == NULL) {
+        size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+        config->size_bytes = round_up(bytes, SUPERSLAB_BYTES);
+    }
+    if (getenv("HAKMEM_PREFAULT") == NULL) {
+        config->prefault = HAK_OFF;
+    }
+    if (getenv("HAKMEM_PAGES") == NULL) {
+        config->pages[0] = HAK_PAGES_THP;
+        config->pages[1] = HAK_PAGES_4K;
+    }
+}
+
 __attribute__((constructor)) static void set_up(void)
 {
-    int code = hak_region_init(NULL);
+    struct hak_config config = {0};
+    choose_defaults(&config);
+    int code = hak_region_init(&config);
 
     if (code != 0) {
         struct hak_error error;
@@ -78,6 +103,10 @@ __attribute__((constructor)) static void set_up(void)
             _exit(127);
         }
         _exit(127);
+    }
+    struct hak_region *heap = hak_region_default();
+    if (config.prefault == HAK_OFF && heap->area.pages == HAK_PAGES_THP) {
+        os_small_pages((void *)heap->area.base, min_size(SMALL_PAGES_BYTES, heap->area.bytes));
     }
 }
 

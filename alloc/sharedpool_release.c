@@ -12,6 +12,7 @@
 #include "alloc/misuse.h"
 #include "alloc/pagebox.h"
 #include "alloc/sharedpool.h"
+#include "alloc/warmpool.h"
 #include "region/units.h"
 
 #define GROUP_TABLE_LOG2 7
@@ -69,9 +70,14 @@ static void recycle(struct thread *by, unit_t unit, unsigned units)
     count_add(&by->counts.slabs_recycled, 1);
 }
 
-static void publish(struct pool *pool, unit_t unit, unsigned class)
+static void publish(struct thread *by, unit_t unit, unsigned class)
 {
+    struct pool *pool = heap_pool_of(by->heap, unit);
+
     bitset_set(&pool->partial[class], unit - pool->first_unit);
+    if (pool == by->pool && by != by->heap->stray) {
+        warmpool_note_owner(by, class, (unit - pool->first_unit) / SUPERSLAB_UNITS);
+    }
 }
 
 /* Makes the transition that the slab's bits call for now, if any. word: where to look first. */
@@ -97,12 +103,12 @@ static void settle(struct thread *by, unit_t unit, unsigned word)
                                                      memory_order_seq_cst, memory_order_seq_cst)) {
             continue;
         }
-        struct pool *pool = heap_pool_of(heap, unit);
         if (fill == SLAB_SOME_ROOM) {
-            publish(pool, unit, head_class(head));
+            publish(by, unit, head_class(head));
             return;
         }
         if (state == SLAB_PARTIAL) {
+            struct pool *pool = heap_pool_of(heap, unit);
             bitset_clear(&pool->partial[head_class(head)], unit - pool->first_unit);
         }
         recycle(by, unit, head_units(head));
@@ -129,7 +135,7 @@ void sharedpool_give_up(struct thread *by, unit_t unit)
                           head_with(head, fill == SLAB_SOME_ROOM ? SLAB_PARTIAL : SLAB_FULL),
                           memory_order_seq_cst);
     if (fill == SLAB_SOME_ROOM) {
-        publish(heap_pool_of(heap, unit), unit, head_class(head));
+        publish(by, unit, head_class(head));
     }
     settle(by, unit, 0);
 }

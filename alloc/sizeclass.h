@@ -20,7 +20,7 @@
 /* Larger objects are runs of units. */
 #define CLASS_BYTES_MAX ((size_t)256 << 10)
 /* Up to here the class is looked up in a table with a step of 16 bytes, above it is computed. */
-#define CLASS_TABLE_BYTES_MAX ((size_t)1024)
+#define CLASS_TABLE_BYTES_MAX ((size_t)2048)
 #define CLASS_TABLE_ENTRIES (CLASS_TABLE_BYTES_MAX / 16 + 1)
 
 _Static_assert(CLASS_COUNT == CONFIG_CLASSES_MAX, "the environment table names the same classes");
@@ -31,7 +31,7 @@ struct sizeclass {
     uint64_t reciprocal; /* ceil(2^40 / object_bytes) */
 };
 
-/* Exact for offsets below 2^22 / ... : off * bytes < 2^40, see sizeclass_index. */
+/* See sizeclass_index for how exact that is. */
 #define RECIPROCAL_LOG2 40
 
 extern const struct sizeclass sizeclasses[CLASS_COUNT + 1];

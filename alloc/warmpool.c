@@ -55,6 +55,21 @@ static void prefill(struct thread *thread, unsigned class)
     count_add(&thread->class_counts[class].warm_prefilled, count);
 }
 
+void warmpool_note_owner(struct thread *thread, unsigned class, uint32_t superslab)
+{
+    struct warmpool *warm = &thread->warm[class];
+
+    if (!(thread->heap->layers & LAYER_WARMPOOL) || warm->count >= thread->heap->warm_pool) {
+        return; /* what it holds will do */
+    }
+    for (unsigned n = 0; n < warm->count; n++) {
+        if (warm->superslab[n] == superslab) {
+            return;
+        }
+    }
+    warm->superslab[warm->count++] = superslab;
+}
+
 unit_t warmpool_acquire_owner(struct thread *thread, unsigned class)
 {
     struct class_counts *counts = &thread->class_counts[class];

@@ -133,6 +133,11 @@ int os_populate(void *at, size_t bytes, bool hugetlb)
     return 0;
 }
 
+int os_small_pages(void *at, size_t bytes)
+{
+    return madvise(at, bytes, MADV_NOHUGEPAGE) == 0 ? 0 : -errno;
+}
+
 int os_dontfork(void *at, size_t bytes)
 {
     return madvise(at, bytes, MADV_DONTFORK) == 0 ? 0 : -errno;

@@ -49,6 +49,9 @@ int os_populate(void *at, size_t bytes, bool hugetlb);
 /* Unmaps. */
 int os_release(void *at, size_t bytes);
 
+/* Takes back MADV_HUGEPAGE for a range that was committed as THP. */
+int os_small_pages(void *at, size_t bytes);
+
 /* Children made by fork(2) do not get the range. */
 int os_dontfork(void *at, size_t bytes);
 
