@@ -28,7 +28,8 @@ CFLAGS_ALL   = $(CPPFLAGS_ALL) -D_GNU_SOURCE= -std=gnu17 $(WARNINGS) -Wstrict-pr
 CXXFLAGS_ALL = $(CPPFLAGS_ALL) -std=c++17 $(WARNINGS) $(CODEGEN) $(CFLAGS) $(CXXFLAGS)
 LDFLAGS_ALL  = -pthread -Wl,-z,now -Wl,-z,relro -Wl,--as-needed \
                $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
-SHARED       = -shared -Wl,-z,defs
+# nodelete: a thread that used the library may exit after a dlclose; its destructor is in there.
+SHARED       = -shared -Wl,-z,defs -Wl,-z,nodelete
 LIBS         = -lnuma -lpthread
 
 # Benchmarks that only call malloc and have an allocator preloaded: linked without the library.
@@ -76,7 +77,7 @@ $(BUILD)/obj/%.o: %.cc $(BUILD)/.flags | need-deps
 
 # Written anew only when what they hold changes: other flags rebuild everything, another list of
 # sources the libraries.
-$(BUILD)/.flags: STAMP = $(CC) $(CXX) $(CFLAGS_ALL) $(CXXFLAGS_ALL) $(LDFLAGS_ALL)
+$(BUILD)/.flags: STAMP = $(CC) $(CXX) $(CFLAGS_ALL) $(CXXFLAGS_ALL) $(LDFLAGS_ALL) $(SHARED)
 $(BUILD)/.sources: STAMP = $(LIB_OBJ)
 $(BUILD)/.flags $(BUILD)/.sources: FORCE
 	@mkdir -p $(@D)

@@ -99,17 +99,18 @@ static HAK_COLD void *malloc_large(struct hak_region *heap, size_t size, size_t 
                           : malloc_stray(heap, size, alignment);
 }
 
-static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned class, size_t size)
+static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned class, size_t size,
+                                       size_t alignment)
 {
     struct thread *thread;
     void *object;
 
-    heap = slow_step(heap, size, 0, &thread);
+    heap = slow_step(heap, size, alignment, &thread);
     if (unlikely(heap == NULL)) {
         return NULL;
     }
     if (unlikely(thread == NULL)) {
-        return malloc_stray(heap, sizeclass_bytes(class), 0);
+        return malloc_stray(heap, sizeclass_bytes(class), alignment);
     }
     /* The thread may have been attached or moved just now: its bin may have objects after all. */
     if (bin_pop(&thread->bins[class], &object)) {
@@ -118,6 +119,7 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned class, 
     object = cache_empty(thread, class);
     if (unlikely(object == NULL)) {
         thread->error.size_bytes = size;
+        thread->error.alignment = alignment;
     }
     return object;
 }
@@ -127,7 +129,7 @@ void *malloc_miss(struct hak_region *heap, size_t size)
     if (unlikely(size > CLASS_BYTES_MAX)) {
         return malloc_large(heap, size, 0, NULL);
     }
-    return malloc_class(heap, sizeclass_of(size), size);
+    return malloc_class(heap, sizeclass_of(size), size, 0);
 }
 
 /* ---- misses of free ---- */
@@ -167,8 +169,7 @@ void free_slow(struct hak_region *heap, void *pointer)
     }
     unit_t unit = region_unit(&heap->area, pointer);
     if (unit == UNIT_NONE) {
-        misuse_report(heap, pointer,
-                      heap_containing(pointer) != NULL ? MISUSE_OTHER_REGION : MISUSE_FOREIGN);
+        misuse_report(heap, pointer, misuse_kind_of(heap, pointer));
         return;
     }
     free_object(heap, thread_current(heap), unit, pointer);
@@ -186,6 +187,7 @@ static HAK_COLD void *refuse(struct hak_region *heap, int code, size_t size, siz
     if (heap != NULL) {
         exhaust_refuse(thread, HAK_ERROR_ARGUMENT, code, size, alignment, node);
     }
+    errno = -code;
     return NULL;
 }
 
@@ -227,7 +229,7 @@ static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment,
     if (likely(bin_pop(&thread_self[id].active->bins[class], &object))) {
         return object;
     }
-    return malloc_class(heap, class, size);
+    return malloc_class(heap, class, size, alignment);
 }
 
 /* Usable bytes of the object that begins at the pointer; 0 where none does. */
@@ -263,8 +265,11 @@ static bool resized_in_place(struct hak_region *heap, void *pointer, size_t have
     if (heap_class(heap, unit) != CLASS_LARGE_HEAD) {
         return size <= have && size >= have / 2;
     }
-    if (size <= CLASS_BYTES_MAX / 2 || (size < have && have - size < UNIT_BYTES)) {
-        return size <= have && size > CLASS_BYTES_MAX / 2;
+    if (size <= CLASS_BYTES_MAX / 2) {
+        return size <= have && size >= have / 2;
+    }
+    if (size <= have && have - size < UNIT_BYTES) {
+        return true; /* no unit to give back */
     }
     struct thread *thread = thread_current(heap);
     return large_resize(thread != NULL ? thread : heap->stray, unit, size);
@@ -287,9 +292,7 @@ static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, si
     }
     have = usable(at, pointer);
     if (unlikely(have == 0)) {
-        misuse_report(at, pointer,
-                      region_unit(&at->area, pointer) == UNIT_NONE ? MISUSE_FOREIGN
-                                                                   : MISUSE_NOT_ALLOCATED);
+        misuse_report(at, pointer, misuse_kind_of(at, pointer));
         errno = EINVAL;
         return NULL;
     }
@@ -344,7 +347,7 @@ HAK_INLINE size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t s
             got += held;
             continue;
         }
-        out[got] = malloc_class(heap, class, size);
+        out[got] = malloc_class(heap, class, size, 0);
         if (unlikely(out[got] == NULL)) {
             break;
         }

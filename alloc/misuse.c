@@ -18,11 +18,11 @@ static const char *kind_words(enum misuse_kind kind)
     case MISUSE_OTHER_REGION:
         return "an object of another region; free it through that region's handle";
     case MISUSE_NOT_ALLOCATED:
-        return "inside the region, where nothing is allocated";
+        return "inside the region, where nothing is allocated, or no longer";
     case MISUSE_INTERIOR:
         return "not the start of an object";
     case MISUSE_FREED_TWICE:
-        return "freed twice";
+        return "freed twice, or used after it was freed";
     }
     return "misuse";
 }
@@ -89,6 +89,25 @@ static void say(const char *message)
     }
 }
 
+enum misuse_kind misuse_kind_of(struct hak_region *heap, const void *pointer)
+{
+    unit_t unit = region_unit(&heap->area, pointer);
+    unsigned class = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
+
+    if (unit == UNIT_NONE) {
+        return heap_containing(pointer) != NULL ? MISUSE_OTHER_REGION : MISUSE_FOREIGN;
+    }
+    if (class == CLASS_NONE) {
+        return MISUSE_NOT_ALLOCATED;
+    }
+    if (class > CLASS_COUNT) {
+        return MISUSE_INTERIOR;
+    }
+    unit_t head = heap_slab_head(heap, unit);
+    size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));
+    return offset % sizeclass_bytes(class) != 0 ? MISUSE_INTERIOR : MISUSE_FREED_TWICE;
+}
+
 void misuse_report(struct hak_region *heap, const void *pointer, enum misuse_kind kind)
 {
     struct hak_error error;
@@ -96,7 +115,7 @@ void misuse_report(struct hak_region *heap, const void *pointer, enum misuse_kin
 
     /* Relaxed: a count. */
     atomic_fetch_add_explicit(&heap->misuses, 1, memory_order_relaxed);
-    errlog_fail(&error, -EINVAL, HAK_ERROR_MISUSE, "misuse: free of %p by thread %d: %s", pointer,
+    errlog_fail(&error, -EINVAL, HAK_ERROR_MISUSE, "misuse: free or realloc of %p by thread %d: %s", pointer,
                 (int)gettid(), kind_words(kind));
     error.pointer = pointer;
     describe(heap, pointer, &error);

@@ -16,6 +16,8 @@ enum misuse_kind {
     MISUSE_FREED_TWICE,
 };
 
+/* What is wrong with a pointer that is not a live object's. */
+HAK_COLD enum misuse_kind misuse_kind_of(struct hak_region *heap, const void *pointer);
 HAK_COLD void misuse_report(struct hak_region *heap, const void *pointer, enum misuse_kind kind);
 
 #endif

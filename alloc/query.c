@@ -111,7 +111,8 @@ static const struct thread_error *latest(void)
     const struct thread_error *last = NULL;
 
     for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
-        const struct thread *thread = thread_self[id].active;
+        const struct thread_self *self = &thread_self[id];
+        const struct thread *thread = self->parked != NULL ? self->parked : self->active;
         if (thread != &thread_none && thread->error.sequence != 0 &&
             (last == NULL || thread->error.sequence > last->sequence)) {
             last = &thread->error;

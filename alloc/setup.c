@@ -68,8 +68,9 @@ static int free_id(struct hak_error *error)
         }
     }
     return errlog_fail(error, -ENOSPC, HAK_ERROR_SETUP,
-                       "there are %d regions, the most that a process can have; destroy one",
-                       HAK_REGIONS_MAX);
+                       "there are %d further regions, the most that a process can have beside the "
+                       "default one; destroy one",
+                       HAK_REGIONS_MAX - 1);
 }
 
 static void install(struct hak_region *heap, unsigned id)

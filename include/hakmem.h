@@ -46,7 +46,7 @@ extern "C" {
 #define HAK_VERSION_MINOR 1
 #define HAK_VERSION_PATCH 0
 
-/* Most regions a process can have at once, the default one included. */
+/* Most regions a process can have at once: the default one and 31 further ones. */
 #define HAK_REGIONS_MAX 32
 /* Most NUMA nodes of one region; nodes are named by the kernel's numbers, 0 to 63. */
 #define HAK_NODES_MAX 64
@@ -173,7 +173,7 @@ HAK_API int hak_region_fini(void);
 HAK_API hak_region *hak_region_default(void);
 
 /* A further region, as by hak_region_init. *out is NULL on failure. Also -ENOSPC: there are
- * HAK_REGIONS_MAX. Any thread. */
+ * HAK_REGIONS_MAX - 1 already. Any thread. */
 HAK_API int hak_region_create(const struct hak_config *config, hak_region **out);
 
 /*

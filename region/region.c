@@ -96,7 +96,6 @@ int region_create(struct region *region, const struct settings *settings, struct
 {
     int code;
 
-    memset(region, 0, sizeof(*region));
     region->prefault = settings->prefault;
     code = backing_create(settings, &region->backing, error);
     if (code != 0) {
@@ -115,7 +114,6 @@ int region_adopt(struct region *region, void *start, size_t bytes, int node,
     struct backing *backing = &region->backing;
     int code;
 
-    memset(region, 0, sizeof(*region));
     region->adopted = true;
     region->prefault = true;
     backing->base = start;

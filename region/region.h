@@ -50,7 +50,8 @@ struct region {
     struct segment segments[HAK_NODES_MAX];
 };
 
-/* Reserves, backs, binds and verifies what the settings ask for, and lays out the registry with
+/* Both take a zeroed struct: it is large, and only the part in use is to be touched.
+ * Reserves, backs, binds and verifies what the settings ask for, and lays out the registry with
  * every unit free. Negative errno with *error filled; then nothing stays behind. */
 int region_create(struct region *region, const struct settings *settings, struct hak_error *error);
 /* The same in memory that the caller has; start and bytes are whole SuperSlabs. */

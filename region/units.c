@@ -406,9 +406,15 @@ size_t units_largest_run(struct segment *segment)
     size_t most = 0;
 
     for (size_t at = bitset_find(whole, 0); at != BITSET_NONE;) {
-        size_t end = bitset_first_clear(whole, at, segment->superslab_count);
+        size_t end = at;
+        /* The set is a hint; the words are not. */
+        while (end < segment->superslab_count &&
+               atomic_load_explicit(&segment->registry[end].free_units, memory_order_relaxed) ==
+                   ALL_UNITS) {
+            end++;
+        }
         most = max_size(most, (end - at) * SUPERSLAB_UNITS);
-        at = bitset_find(whole, end);
+        at = bitset_find(whole, end + 1);
     }
     for (unsigned length = SUPERSLAB_UNITS - 1; most == 0 && length > 0; length--) {
         for (size_t at = bitset_find(&segment->runs[length], 0); at != BITSET_NONE;

@@ -22,7 +22,7 @@
 /* ---- huge page pools ------------------------------------------------------------------------- */
 
 /* A pool as it was found; path[0] == 0: not changed yet. */
-static struct pool {
+static struct held_pool {
     char path[256];
     char before[24]; /* its size, as text */
 } pools[2];
@@ -66,10 +66,10 @@ static inline int first_node(void)
 }
 
 /* Notes the pool's size, so that it is put back, whoever changes it from now on. */
-static inline struct pool *hold_pool(enum hak_pages pages)
+static inline struct held_pool *hold_pool(enum hak_pages pages)
 {
     static const int deadly[] = {SIGABRT, SIGSEGV, SIGBUS, SIGINT, SIGTERM, SIGHUP};
-    struct pool *pool = &pools[pages == HAK_PAGES_1G];
+    struct held_pool *pool = &pools[pages == HAK_PAGES_1G];
     struct supply_pool now;
     if (supply_pool_read(first_node(), pages, &now) != 0)
         SKIP("no %s pages on this kernel or processor", os_pages_name(pages));
@@ -87,7 +87,7 @@ static inline struct pool *hold_pool(enum hak_pages pages)
 /* Sees to so many free pages, or skips. */
 static inline void want_free(enum hak_pages pages, uint64_t wanted)
 {
-    struct pool *pool = hold_pool(pages);
+    struct held_pool *pool = hold_pool(pages);
     struct supply_pool now;
     CHECK_EQ(supply_pool_read(first_node(), pages, &now), 0);
     if (now.free_pages < wanted) {

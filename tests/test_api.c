@@ -233,6 +233,27 @@ TEST(calloc_is_zero_whatever_lay_there_before)
     every_way(64 * MIB, HAK_OFF, zero_after_use);
 }
 
+/* Memory that nobody had but an object that grew over it in place. */
+static void zero_after_growth(void)
+{
+    char *large = a_malloc(MIB);
+    check_object(large, MIB);
+    char *home = large;
+    large = a_realloc(large, 16 * MIB);
+    CHECK(large == home);
+    memset(large, 0xdd, 16 * MIB);
+    large = a_realloc(large, MIB);
+    CHECK(large == home);
+    check_zeroed(5 * MIB, 2);
+    check_zeroed(300 * KIB, 20);
+    a_free(large);
+}
+
+TEST(calloc_is_zero_where_an_object_grew_before)
+{
+    every_way(64 * MIB, HAK_OFF, zero_after_growth);
+}
+
 static size_t resident_pages(char *start, size_t bytes)
 {
     static unsigned char there[65536];
@@ -261,22 +282,28 @@ TEST(calloc_leaves_fresh_memory_alone)
 
 /* ---- alignment ---- */
 
+static void four_of(size_t alignment, size_t size)
+{
+    for (size_t k = 0; k < 4; k++) {
+        objects[k] = a_aligned(alignment, size);
+        check_object(objects[k], size);
+        CHECK_EQ((uintptr_t)objects[k] % alignment, 0);
+        pattern_fill(objects[k], size, k);
+    }
+    for (size_t k = 0; k < 4; k++) {
+        CHECK(pattern_holds(objects[k], size, k));
+        a_free(objects[k]);
+    }
+}
+
 static void all_alignments(void)
 {
-    static const size_t some[] = {0,     1,     15,    16,     17,     100,     1000,   4096,
-                                  10000, 65536, 70000, 262144, 300000, 2097152, 3000000};
+    static const size_t some[] = {0,     1,      15,     16,     17,      100,
+                                  1000,  3000,   4096,   10000,  50000,   65536,
+                                  70000, 140000, 262144, 300000, 2097152, 3000000};
     for (size_t alignment = 1; alignment <= 4 * MIB; alignment *= 2) {
         for (size_t n = 0; n < sizeof some / sizeof *some; n++) {
-            for (size_t k = 0; k < 4; k++) {
-                objects[k] = a_aligned(alignment, some[n]);
-                check_object(objects[k], some[n]);
-                CHECK_EQ((uintptr_t)objects[k] % alignment, 0);
-                pattern_fill(objects[k], some[n], k);
-            }
-            for (size_t k = 0; k < 4; k++) {
-                CHECK(pattern_holds(objects[k], some[n], k));
-                a_free(objects[k]);
-            }
+            four_of(alignment, some[n]);
         }
     }
 }

@@ -81,40 +81,48 @@ TEST(a_deep_stack_comes_back_in_the_reverse_order)
     kit_close();
 }
 
-TEST(objects_of_a_new_slab_come_in_the_order_of_addresses)
+/* How many of the objects are not the next one, so many bytes on, of the one before. */
+static size_t breaks(size_t count, size_t step)
+{
+    size_t broken = 0;
+
+    for (size_t n = 1; n < count; n++) {
+        broken += (char *)objects[n] != (char *)objects[n - 1] + step;
+    }
+    return broken;
+}
+
+/* Refills are cut out of bitmap words: each brings a few runs of neighbours. */
+TEST(objects_allocated_one_after_the_other_are_neighbours)
 {
     kit_open(64 * MIB);
     for (unsigned class = 1; class <= 28; class++) {
-        size_t bytes = sizeclass_bytes(class);
-        size_t count = UNIT_BYTES / bytes;
-        allocate(bytes, count);
-        for (size_t n = 1; n < count; n++) {
-            CHECK_EQ((char *)objects[n] - (char *)objects[n - 1], bytes);
-        }
+        size_t count = UNIT_BYTES / sizeclass_bytes(class);
+        allocate(sizeclass_bytes(class), count);
+        CHECK_LE(breaks(count, sizeclass_bytes(class)), count <= 64 ? 0 : count / 16);
         free_first(count);
     }
     kit_close();
 }
 
-TEST(a_refill_of_scattered_objects_is_sorted_by_address)
+TEST(refilled_objects_with_gaps_between_them_come_in_the_order_of_addresses)
 {
-    kit_open(64 * MIB);
-    struct thread *thread = here();
-    allocate(64, 1024); /* a whole slab */
     void *all[1024];
+
+    kit_open(64 * MIB);
+    allocate(64, 1024); /* a whole slab */
     memcpy(all, objects, sizeof(all));
-    for (unsigned n = 0; n < 1024; n += 3) {
-        hak_free(all[n]);
-    }
-    cache_drain(thread);
-    for (unsigned n = 0, freed = 0; freed < 60; n += 3, freed++) {
-        CHECK_EQ(hak_malloc(64), all[n]);
-    }
     for (unsigned n = 0; n < 1024; n++) {
-        if (n % 3 != 0 || n < 180) {
+        if ((uintptr_t)all[n] / 64 % 3 == 0) {
             hak_free(all[n]);
+            all[n] = NULL;
         }
     }
+    cache_drain(here());
+    allocate(64, 300);
+    CHECK_LE(breaks(300, 192), 300 / 8);
+    free_first(300);
+    hak_free_bulk(all, 1024);
     kit_close();
 }
 
@@ -264,8 +272,6 @@ static void *hoard(void *number)
         while (got > 0) {
             hak_free(mine[--got]);
         }
-        struct hak_region *heap = hak_region_default();
-        CHECK_LE(atomic_load(&heap->pools[0].cached_bytes) * 100, heap->area.bytes * 3);
     }
     pthread_barrier_wait(&barrier); /* nothing is allocated now, but the caches are full */
     pthread_barrier_wait(&barrier);

@@ -237,25 +237,29 @@ static int by_address(const void *a, const void *b)
     return one < two ? -1 : one > two;
 }
 
+static void bulk_of(size_t size, size_t count)
+{
+    void *guard = objects;
+    objects[count] = guard;
+    CHECK_EQ(a_malloc_bulk(size, count, objects), count);
+    CHECK(objects[count] == guard); /* not a pointer too many */
+    for (size_t n = 0; n < count; n++) {
+        check_object(objects[n], size);
+        pattern_fill(objects[n], size, n);
+    }
+    for (size_t n = 0; n < count; n++) {
+        CHECK(pattern_holds(objects[n], size, n));
+    }
+    a_free_bulk(objects, count);
+}
+
 static void bulk_counts(void)
 {
     static const size_t counts[] = {0, 1, 2, 7, 31, 32, 63, 64, 65, 100, 1000, 5000};
     static const size_t some[] = {16, 24, 256, 1024, 1100, 3000, 65536, 300000};
     for (size_t s = 0; s < sizeof some / sizeof *some; s++) {
         for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
-            size_t count = counts[c] * some[s] <= 24 * MIB ? counts[c] : 20;
-            void *guard = objects + count;
-            objects[count] = guard;
-            CHECK_EQ(a_malloc_bulk(some[s], count, objects), count);
-            CHECK(objects[count] == guard); /* not a pointer too many */
-            for (size_t n = 0; n < count; n++) {
-                check_object(objects[n], some[s]);
-                pattern_fill(objects[n], some[s], n);
-            }
-            for (size_t n = 0; n < count; n++) {
-                CHECK(pattern_holds(objects[n], some[s], n));
-            }
-            a_free_bulk(objects, count);
+            bulk_of(some[s], counts[c] * some[s] <= 24 * MIB ? counts[c] : 20);
         }
     }
 }

@@ -329,7 +329,7 @@ TEST(thirty_two_regions_and_no_more)
         CHECK(object[n] != NULL);
         pattern_fill(object[n], 1000, (uint64_t)n);
     }
-    check_said(hak_region_create(&config, &one_more), -ENOSPC, "32");
+    check_said(hak_region_create(&config, &one_more), -ENOSPC, "31");
     CHECK(one_more == NULL);
     for (int n = 0; n < HAK_REGIONS_MAX - 1; n++) {
         CHECK(pattern_holds(object[n], 1000, (uint64_t)n));
@@ -338,7 +338,7 @@ TEST(thirty_two_regions_and_no_more)
     }
     kit_destroy(regions[17]); /* one place is free, and the next takes it */
     CHECK(hak_region_malloc(kit_create(2 * MIB, HAK_OFF), 1000) != NULL);
-    check_said(hak_region_create(&config, &one_more), -ENOSPC, "32");
+    check_said(hak_region_create(&config, &one_more), -ENOSPC, "31");
     kit_close();
 }
 
@@ -433,14 +433,14 @@ static void use_region(uint64_t tag)
 static void *old_hand(void *argument)
 {
     unsigned number = *(const unsigned *)argument;
-    use_region(number * 1000);
+    use_region((uint64_t)number * 1000);
     if (number % 3 == 0) {
         hak_thread_idle();
     }
     pthread_barrier_wait(&turn); /* the main thread ends the region ... */
     pthread_barrier_wait(&turn); /* ... and there is another */
     if (number % 3 != 1) {
-        use_region(number * 1000);
+        use_region((uint64_t)number * 1000);
     }
     return NULL;
 }

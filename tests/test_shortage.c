@@ -20,7 +20,7 @@ static struct hak_error error;
 
 TEST(too_few_huge_pages_are_counted_and_the_remedy_mends_it)
 {
-    struct pool *held = hold_pool(HAK_PAGES_2M);
+    struct held_pool *held = hold_pool(HAK_PAGES_2M);
     struct supply_pool pool;
     char text[320];
     CHECK_EQ(supply_pool_read(first_node(), HAK_PAGES_2M, &pool), 0);
@@ -78,7 +78,7 @@ TEST(pages_promised_to_others_do_not_count)
 
 TEST(a_list_goes_on_to_the_next_kind)
 {
-    struct pool *held = hold_pool(HAK_PAGES_2M);
+    struct held_pool *held = hold_pool(HAK_PAGES_2M);
     struct supply_pool pool;
     (void)held;
     CHECK_EQ(supply_pool_read(first_node(), HAK_PAGES_2M, &pool), 0);
@@ -140,7 +140,7 @@ TEST(a_long_explanation_is_cut_with_dots)
 
 TEST(two_nodes_of_one_pool_are_added_up)
 {
-    struct pool *held = hold_pool(HAK_PAGES_2M);
+    struct held_pool *held = hold_pool(HAK_PAGES_2M);
     struct supply_pool pool;
     static struct topology topology;
     CHECK_EQ(topology_read(&topology), 0);
