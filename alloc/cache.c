@@ -263,8 +263,7 @@ void cache_full(struct thread *thread, unsigned class, void *pointer)
     struct class_cache *cache = &thread->caches[class];
 
     if (!cache->open) {
-        if (++cache->direct_frees >= DIRECT_FREES &&
-            (thread->heap->layers & LAYER_CACHE) != 0) {
+        if (++cache->direct_frees >= DIRECT_FREES && (thread->heap->layers & LAYER_CACHE) != 0) {
             cache->direct_frees = 0;
             open_bin(thread, class);
         }
@@ -389,7 +388,7 @@ static void drain_class(struct thread *thread, unsigned class)
 
 void cache_drain(struct thread *thread)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         drain_class(thread, class);
     }
     if (thread->spare_magazine != MAGAZINE_NONE) {
@@ -401,23 +400,23 @@ void cache_drain(struct thread *thread)
 void cache_init(struct thread *thread)
 {
     thread->spare_magazine = MAGAZINE_NONE;
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         struct class_cache *cache = &thread->caches[class];
         size_t objects = thread->pool->batch_bytes / sizeclass_bytes(class);
 
         cache->newest = cache->oldest = MAGAZINE_NONE;
-        cache->magazine_objects =
-            (uint16_t)(objects < 2 ? 2 : objects > MAGAZINE_OBJECTS ? MAGAZINE_OBJECTS : objects);
+        cache->magazine_objects = (uint16_t)(objects < 2                  ? 2
+                                             : objects > MAGAZINE_OBJECTS ? MAGAZINE_OBJECTS
+                                                                          : objects);
         cache->open = 0;
         cache->direct_frees = 0;
-        thread->bins[class] =
-            (struct bin){.magazine = MAGAZINE_NONE, .depth = 0, .depth_max = 1};
+        thread->bins[class] = (struct bin){.magazine = MAGAZINE_NONE, .depth = 0, .depth_max = 1};
     }
 }
 
 bool cache_check(const struct thread *thread)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         const struct class_cache *cache = &thread->caches[class];
         const struct bin *bin = &thread->bins[class];
         unsigned depth = 0;

@@ -14,9 +14,9 @@
  * may grow by one; several flushes without a refill (a thread that only frees) let it shrink. What
  * all caches of a node together can hold is bounded by cached_bytes_limit, 3 % of its segment.
  *
- * Bins start closed: until a thread has allocated of a class, or freed a few of it, objects that
- * it frees go back to their slab at once. An object that another thread made, whose neighbours in
- * the cache line that thread still uses, is so not handed out here, which would make the two write to
+ * Bins start closed: until a thread has allocated of a class, or freed a few of it, objects that it
+ * frees go back to their slab at once. An object that another thread made, whose neighbours in the
+ * cache line that thread still uses, is so not handed out here, which would make the two write to
  * one line for good.
  */
 #ifndef HAK_ALLOC_CACHE_H

@@ -72,9 +72,9 @@ void exhaust_record(struct thread *thread, struct pool *pool, size_t size_bytes,
         .size_bytes = size_bytes,
         .alignment = alignment,
         /* Relaxed: figures for a person. */
-        .free_bytes = (size_t)atomic_load_explicit(&pool->segment->free_unit_count,
-                                                   memory_order_relaxed)
-                      << UNIT_LOG2,
+        .free_bytes =
+            (size_t)atomic_load_explicit(&pool->segment->free_unit_count, memory_order_relaxed)
+            << UNIT_LOG2,
         .largest_free_bytes = units_largest_run(pool->segment) << UNIT_LOG2,
         .stranded_bytes = atomic_load_explicit(&pool->cached_bytes, memory_order_relaxed),
     };

@@ -36,8 +36,7 @@ static void in_child(void)
         }
         for (uint32_t n = 0; n < heap->area.segment_count; n++) {
             /* Claims that threads of the parent had half done never end here. */
-            atomic_store_explicit(&heap->area.segments[n].spans_in_flight, 0,
-                                  memory_order_relaxed);
+            atomic_store_explicit(&heap->area.segments[n].spans_in_flight, 0, memory_order_relaxed);
         }
     }
     unlock_set_up();

@@ -30,8 +30,8 @@ struct hak_region *_Atomic heap_default;
 struct hak_region *_Atomic heap_all[HAK_REGIONS_MAX];
 
 /* A table of so many bytes on a node; ready of them are faulted in. NULL after filling *error. */
-static void *table(struct hak_region *heap, size_t bytes, size_t ready, int node,
-                   const char *what, struct hak_error *error)
+static void *table(struct hak_region *heap, size_t bytes, size_t ready, int node, const char *what,
+                   struct hak_error *error)
 {
     size_t page = os_page_bytes();
     void *memory;
@@ -97,13 +97,13 @@ static void *unit_table(struct hak_region *heap, size_t entry_bytes, const char 
 static int place_partial(struct hak_region *heap, struct pool *pool, struct hak_error *error)
 {
     size_t each = bitset_bytes(pool->unit_count);
-    unsigned char *memory = table(heap, each * CLASS_COUNT, each * CLASS_COUNT,
-                                  pool->segment->node, "sets of slabs with room", error);
+    unsigned char *memory = table(heap, each * CLASS_COUNT, each * CLASS_COUNT, pool->segment->node,
+                                  "sets of slabs with room", error);
 
     if (memory == NULL) {
         return error->code;
     }
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         bitset_place(&pool->partial[class], memory, pool->unit_count);
         memory += each;
     }
@@ -118,8 +118,8 @@ static int place_magazines(struct hak_region *heap, struct pool *pool, struct ha
     size_t set = bitset_bytes(count);
     size_t links = round_up(count * sizeof(struct magazine_link), CACHE_LINE);
     size_t bytes = count * MAGAZINE_OBJECTS * sizeof(void *) + links + set;
-    unsigned char *memory =
-        table(heap, bytes, bytes, pool->segment->node, "thread caches' magazines", error);
+    unsigned char *memory = table(heap, bytes, bytes, pool->segment->node,
+                                  "thread caches' magazines", error);
 
     if (memory == NULL) {
         return error->code;
@@ -150,9 +150,9 @@ static int place_slots(struct hak_region *heap, struct pool *pool, struct hak_er
     size_t ready = min_size(THREAD_SLOTS_READY_MAX,
                             max_size(THREAD_SLOTS_READY_MIN, share / sizeof(struct thread)));
     size_t set = bitset_bytes(THREAD_SLOTS_MAX);
-    unsigned char *memory =
-        table(heap, set + THREAD_SLOTS_MAX * sizeof(struct thread),
-              set + ready * sizeof(struct thread), pool->segment->node, "thread slots", error);
+    unsigned char *memory = table(heap, set + THREAD_SLOTS_MAX * sizeof(struct thread),
+                                  set + ready * sizeof(struct thread), pool->segment->node,
+                                  "thread slots", error);
 
     if (memory == NULL) {
         return error->code;
@@ -221,8 +221,7 @@ static void take_settings(struct hak_region *heap, const struct settings *settin
     heap->layers = settings->layers;
     heap->warm_pool = settings->warm_pool;
     heap->warm_pool_stats = settings->warm_pool_stats;
-    heap->page_box_classes =
-        (settings->layers & LAYER_PAGEBOX) ? settings->page_box_classes : 0;
+    heap->page_box_classes = (settings->layers & LAYER_PAGEBOX) ? settings->page_box_classes : 0;
 }
 
 int heap_layout(struct hak_region *heap, const struct settings *settings, struct hak_error *error)

@@ -7,8 +7,8 @@
  * share it. Written while the unit belongs to one thread alone (a slab or large object coming or
  * going), read by anyone.
  *
- * A byte is the class times 4, so that free finds the class's bin (32 bytes each) by the processor's
- * own address arithmetic: slot + 8 * byte.
+ * A byte is the class times 4, so that free finds the class's bin (32 bytes each) by the
+ * processor's own address arithmetic: slot + 8 * byte.
  *
  * Most of a handle is constant between set-up and end; what changes has its own lines.
  */
@@ -70,6 +70,7 @@ struct hak_region {
     struct pool *pools;
     int8_t node_pool[HAK_NODES_MAX]; /* a node's pool, or its nearest */
     unsigned id;
+    _Atomic uint64_t misuses;
     enum hak_misuse misuse;
     enum hak_exhausted exhausted;
     unsigned layers;
@@ -87,7 +88,6 @@ struct hak_region {
     struct thread *stray; /* by whom threads without a slot work: counters, no caches */
     hak_exhausted_fn on_exhausted;
     void *on_exhausted_argument;
-    _Atomic uint64_t misuses CACHE_ALIGNED;
 };
 
 #define CLASS_MAP_SHIFT 2

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Large objects: runs of units, over 256 KiB or aligned to more than a unit. The class map marks the
- * first unit as head, the others as body; the head's slab entry is LARGE and holds the length.
+ * Large objects: runs of units, over 256 KiB or aligned to more than a unit. The class map marks
+ * the first unit as head, the others as body; the head's slab entry is LARGE and holds the length.
  * No cache: a few atomic operations each way, the same at every size up to a SuperSlab.
  */
 #ifndef HAK_ALLOC_LARGE_H

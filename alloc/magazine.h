@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Magazines (Bonwick's word): arrays of 64 object pointers that thread caches are made of. A node
- * has a fixed number of them in its metadata; which are free is a bitset. When there are none, caches
- * stay as small as they are. Owners: a magazine belongs to the thread that claimed it, until it gives
- * it back; links are its owner's too.
+ * has a fixed number of them in its metadata; which are free is a bitset. When there are none,
+ * caches stay as small as they are. Owners: a magazine belongs to the thread that claimed it, until
+ * it gives it back; links are its owner's too.
  */
 #ifndef HAK_ALLOC_MAGAZINE_H
 #define HAK_ALLOC_MAGAZINE_H

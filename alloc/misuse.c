@@ -115,8 +115,8 @@ void misuse_report(struct hak_region *heap, const void *pointer, enum misuse_kin
 
     /* Relaxed: a count. */
     atomic_fetch_add_explicit(&heap->misuses, 1, memory_order_relaxed);
-    errlog_fail(&error, -EINVAL, HAK_ERROR_MISUSE, "misuse: free or realloc of %p by thread %d: %s", pointer,
-                (int)gettid(), kind_words(kind));
+    errlog_fail(&error, -EINVAL, HAK_ERROR_MISUSE, "misuse: free or realloc of %p by thread %d: %s",
+                pointer, (int)gettid(), kind_words(kind));
     error.pointer = pointer;
     describe(heap, pointer, &error);
     errlog_store(&error);

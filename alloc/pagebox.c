@@ -25,7 +25,8 @@ unsigned pagebox_take_owner(struct thread *thread, unsigned class, void **out, u
     for (unsigned n = 0; n < box->count; n++) {
         unsigned cursor = box->cursor[n];
         unsigned got = slab_take_owner(slab_of(thread, box, n), &cursor,
-                                       region_address(&thread->heap->area, box->unit[n]), want, out);
+                                       region_address(&thread->heap->area, box->unit[n]), want,
+                                       out);
         box->cursor[n] = (uint8_t)cursor;
         if (got > 0) {
             return got;

@@ -99,7 +99,8 @@ __attribute__((constructor)) static void set_up(void)
         hak_last_error(&error);
         int length = snprintf(line, sizeof(line), "hakmem: %s\n%s%s", error.message, error.remedy,
                               error.remedy[0] != '\0' ? "\n" : "");
-        if (length > 0 && write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1)) < 0) {
+        if (length > 0 &&
+            write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1)) < 0) {
             _exit(127);
         }
         _exit(127);
@@ -110,7 +111,8 @@ __attribute__((constructor)) static void set_up(void)
     }
 }
 
-/* Before there is a region every bin is empty and every pointer foreign: only misses need to ask. */
+/* Before there is a region every bin is empty and every pointer foreign: only misses need to
+ * ask. */
 static HAK_NOINLINE void *miss(size_t size)
 {
     return likely(ready()) ? malloc_miss(NULL, size) : early_alloc(0, size);

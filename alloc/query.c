@@ -138,9 +138,8 @@ static void put_into_words(const struct thread_error *error, struct hak_error *o
                       "allocation of %zu bytes with alignment %zu: %s", error->size_bytes,
                       error->alignment,
                       error->code == -ENOMEM ? "the size is beyond what can be addressed"
-                      : error->node >= 0
-                          ? "the region has no segment on that node"
-                          : "the alignment is not a power of two up to 1 GiB");
+                      : error->node >= 0     ? "the region has no segment on that node"
+                                             : "the alignment is not a power of two up to 1 GiB");
         return;
     }
     errlog_append(out->message, sizeof(out->message),
@@ -148,7 +147,8 @@ static void put_into_words(const struct thread_error *error, struct hak_error *o
                   "the largest run %zu, up to %zu more in thread caches",
                   error->size_bytes, error->size_class, error->node, error->free_bytes,
                   error->largest_free_bytes, error->stranded_bytes);
-    errlog_append(out->remedy, sizeof(out->remedy), "export HAKMEM_REGION_SIZE=...  # a larger one");
+    errlog_append(out->remedy, sizeof(out->remedy),
+                  "export HAKMEM_REGION_SIZE=...  # a larger one");
 }
 
 int hak_last_error(struct hak_error *out)

@@ -252,8 +252,8 @@ static int check_adopted(void *start, size_t length, uintptr_t first, size_t byt
                            "hak_region_adopt: [%p, +%zu) holds no whole SuperSlab (2 MiB, aligned "
                            "to 2 MiB); from this start %zu bytes would hold one",
                            start, length,
-                           (size_t)(round_up((uintptr_t)start, SUPERSLAB_BYTES) +
-                                    SUPERSLAB_BYTES - (uintptr_t)start));
+                           (size_t)(round_up((uintptr_t)start, SUPERSLAB_BYTES) + SUPERSLAB_BYTES -
+                                    (uintptr_t)start));
     }
     if (bytes > HAK_REGION_BYTES_MAX) {
         return errlog_fail(error, -E2BIG, HAK_ERROR_SETUP,
@@ -292,8 +292,8 @@ static int adopted_node(uintptr_t first, int node, struct hak_error *error)
         return topology_nearest(&topology, 0, topology_memory_mask(&topology));
     }
     if (node < 0 || node >= HAK_NODES_MAX || !topology.nodes[node].exists) {
-        return errlog_fail(error, -ENODEV, HAK_ERROR_SETUP,
-                           "hak_region_adopt: there is no node %d", node);
+        return errlog_fail(error, -ENODEV, HAK_ERROR_SETUP, "hak_region_adopt: there is no node %d",
+                           node);
     }
     return node;
 }

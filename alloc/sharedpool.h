@@ -21,8 +21,9 @@ unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned class);
 void sharedpool_give_up(struct thread *by, unit_t unit);
 /*
  * Puts count (at most MAGAZINE_OBJECTS) objects back, in any order, of any slabs and nodes. One
- * atomic or per bitmap word; a slab's head is touched where a word becomes non-zero or full. class: what they must be, or CLASS_NONE for
- * whatever the class map says. Pointers that are no allocated objects are reported (misuse.h).
+ * atomic or per bitmap word; a slab's head is touched where a word becomes non-zero or full. class:
+ * what they must be, or CLASS_NONE for whatever the class map says. Pointers that are no allocated
+ * objects are reported (misuse.h).
  */
 void sharedpool_release(struct thread *by, unsigned class, void *const *pointers, unsigned count);
 bool sharedpool_check(struct pool *pool);

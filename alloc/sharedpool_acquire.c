@@ -21,9 +21,9 @@ bool sharedpool_claim(struct pool *pool, unsigned class, unit_t unit)
     while (head_state(head) == SLAB_PARTIAL && head_class(head) == class) {
         /* Acquire: with the release of whoever made it PARTIAL. The next generation: SLAB-STATE, a
          * free that saw the slab before we had it cannot act on it any more. */
-        if (atomic_compare_exchange_weak_explicit(
-                &slab->head, &head, head_with(head, SLAB_OWNED) + HEAD_GENERATION,
-                memory_order_seq_cst, memory_order_relaxed)) {
+        if (atomic_compare_exchange_weak_explicit(&slab->head, &head,
+                                                  head_with(head, SLAB_OWNED) + HEAD_GENERATION,
+                                                  memory_order_seq_cst, memory_order_relaxed)) {
             return true;
         }
     }

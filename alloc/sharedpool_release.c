@@ -58,7 +58,7 @@ HAK_INLINE void batch_add(struct batch *batch, struct hak_region *heap, unit_t u
     }
     batch->table[at] = (uint8_t)batch->count;
     batch->groups[batch->count++] = (struct word_group){
-        .unit = unit, .word = (uint8_t)word, .class = (uint8_t)class, .mask = mask};
+        .unit = unit, .word = (uint8_t)word, .class = (uint8_t) class, .mask = mask};
     __builtin_prefetch(&heap->slabs[unit].bits[word], 1);
 }
 
@@ -97,10 +97,9 @@ static void settle(struct thread *by, unit_t unit, unsigned word)
         if (fill == SLAB_NO_ROOM || (fill == SLAB_SOME_ROOM && state == SLAB_PARTIAL)) {
             return;
         }
-        uint64_t next =
-            fill == SLAB_ALL_FREE ? head_freed(head) : head_with(head, SLAB_PARTIAL);
-        if (!atomic_compare_exchange_strong_explicit(&slab->head, &head, next,
-                                                     memory_order_seq_cst, memory_order_seq_cst)) {
+        uint64_t next = fill == SLAB_ALL_FREE ? head_freed(head) : head_with(head, SLAB_PARTIAL);
+        if (!atomic_compare_exchange_strong_explicit(&slab->head, &head, next, memory_order_seq_cst,
+                                                     memory_order_seq_cst)) {
             continue;
         }
         if (fill == SLAB_SOME_ROOM) {
@@ -159,12 +158,12 @@ static void put(struct thread *by, const struct word_group *group)
     if (unlikely(was & group->mask)) {
         report_twice(heap, group, was & group->mask);
     }
-    /* Slabs of several units differ in length, but are of few objects: their head shares the line of
-     * the word just written. */
+    /* Slabs of several units differ in length, but are of few objects: their head shares the
+     * line of the word just written. */
     const struct sizeclass *class = &sizeclasses[group->class];
-    unsigned capacity = class->unit_count == 1
-                            ? sizeclass_capacity(group->class, 1)
-                            : head_capacity(atomic_load_explicit(&slab->head, memory_order_relaxed));
+    unsigned capacity = class->unit_count == 1 ? sizeclass_capacity(group->class, 1)
+                                               : head_capacity(atomic_load_explicit(
+                                                     &slab->head, memory_order_relaxed));
     bool filled = (was | group->mask) == slab_word_full(capacity, group->word);
     if (was != 0 && !filled) {
         return;
@@ -249,7 +248,7 @@ bool sharedpool_check(struct pool *pool)
 {
     struct hak_region *heap = pool->heap;
 
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         if (!bitset_check(&pool->partial[class])) {
             return false;
         }

@@ -3,8 +3,8 @@
  * Size classes: every 16 bytes to 128, then four to a doubling up to 256 KiB, so that above 128
  * bytes rounding costs at most a fifth. Class 0 is "none"; classes count from 1.
  *
- * A class's slab is as many units as keep its tail waste at 2.5 % or less and give it a few objects.
- * Where no such run is free a shorter slab does; a slab therefore carries its own length.
+ * A class's slab is as many units as keep its tail waste at 2.5 % or less and give it a few
+ * objects. Where no such run is free a shorter slab does; a slab therefore carries its own length.
  */
 #ifndef HAK_ALLOC_SIZECLASS_H
 #define HAK_ALLOC_SIZECLASS_H

@@ -6,8 +6,8 @@ void slab_open(struct slab *slab, unsigned class, unsigned units)
 {
     unsigned capacity = sizeclass_capacity(class, units);
 
-    /* Relaxed: the slab is ours alone. The generation goes on, so that whoever looked at the entry's
-     * last slab cannot take this one for it. */
+    /* Relaxed: the slab is ours alone. The generation goes on, so that whoever looked at the
+     * entry's last slab cannot take this one for it. */
     uint64_t last = atomic_load_explicit(&slab->head, memory_order_relaxed);
 
     for (unsigned w = 0; w * 64 < capacity; w++) {
@@ -88,8 +88,7 @@ unsigned slab_free_bits(const struct slab *slab)
 
     for (unsigned w = 0; w < words; w++) {
         /* Relaxed: a figure. */
-        count += popcount64(
-            atomic_load_explicit(&slab->bits[w], memory_order_relaxed));
+        count += popcount64(atomic_load_explicit(&slab->bits[w], memory_order_relaxed));
     }
     return count;
 }

@@ -10,7 +10,7 @@
  *   OWNED -> FULL      given up with nothing free in it
  *   OWNED -> PARTIAL   given up with free objects; published in the shared pool's bitset
  *   FULL -> PARTIAL    by whose free finds it so; publishes it
- *   PARTIAL -> OWNED   by who clears the published bit and wins the compare-and-swap; next generation
+ *   PARTIAL -> OWNED   by who clears the published bit and wins the exchange; a new generation
  *   FULL, PARTIAL -> FREE   by whose free finds every object free; its units go to everybody
  *   FREE <-> LARGE     a large object; its length is in large_units
  *
@@ -33,8 +33,8 @@
  * still holds, and the winner has the slab alone.
  *
  * A thread stopped between setting bits and looking at the head, or between FULL -> PARTIAL and
- * publishing, hides that one slab's room until it goes on or until another free of that slab fills a
- * word. It delays nobody.
+ * publishing, hides that one slab's room until it goes on or until another free of that slab fills
+ * a word. It delays nobody.
  */
 #ifndef HAK_ALLOC_SLAB_H
 #define HAK_ALLOC_SLAB_H
@@ -70,7 +70,7 @@ _Static_assert(UNIT_BYTES / 16 == SLAB_WORDS * 64, "the smallest class fits");
 
 HAK_INLINE uint64_t head_make(unsigned class, unsigned units, enum slab_state state)
 {
-    return (uint64_t)units << 16 | (uint64_t)class << 8 | (uint64_t)state;
+    return (uint64_t)units << 16 | (uint64_t) class << 8 | (uint64_t)state;
 }
 
 HAK_INLINE enum slab_state head_state(uint64_t head)

@@ -37,7 +37,7 @@ static void add_thread(const struct thread *thread, struct hak_stats *out)
     uint32_t state = READ(thread->state);
 
     out->threads += state == THREAD_ACTIVE || state == THREAD_IDLE || state == THREAD_TAKEN;
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         add_class_counts(thread, class, out);
     }
     out->slabs_recycled += READ(counts->slabs_recycled);
@@ -68,8 +68,7 @@ void stats_node(struct hak_region *heap, const struct pool *pool, struct hak_nod
         }
         out->slab_bytes += UNIT_BYTES;
         if (heap->head_offset[unit] == 0) {
-            out->slab_free_bytes +=
-                slab_free_bits(&heap->slabs[unit]) * sizeclass_bytes(class);
+            out->slab_free_bytes += slab_free_bits(&heap->slabs[unit]) * sizeclass_bytes(class);
         }
     }
 }

@@ -135,7 +135,7 @@ static bool unpark(struct thread *thread)
 void thread_drain(struct thread *thread)
 {
     cache_drain(thread);
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         pagebox_drain_owner(thread, class);
     }
     outbox_drain_owner(thread);
@@ -184,8 +184,7 @@ struct thread *thread_current(struct hak_region *heap)
         atomic_store_explicit(&thread->asked, 0, memory_order_relaxed);
         thread_drain(thread);
     }
-    if (heap->pool_count > 1 && ++thread->slow_steps % REHOME_STEPS == 0 &&
-        !thread->in_reclaimer) {
+    if (heap->pool_count > 1 && ++thread->slow_steps % REHOME_STEPS == 0 && !thread->in_reclaimer) {
         thread = move_home(thread);
     }
     return thread;

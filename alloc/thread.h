@@ -73,8 +73,8 @@ struct outbox {
 };
 
 struct class_counts {
-    _Atomic uint64_t cache_refills, cache_flushes, box_hits, warm_hits, warm_misses,
-        warm_prefilled, pool_partial, pool_fresh, refilled_objects, flushed_objects;
+    _Atomic uint64_t cache_refills, cache_flushes, box_hits, warm_hits, warm_misses, warm_prefilled,
+        pool_partial, pool_fresh, refilled_objects, flushed_objects;
 };
 
 struct thread_counts {
@@ -82,13 +82,7 @@ struct thread_counts {
         other_node_allocs, exhausted;
 };
 
-enum thread_state {
-    THREAD_FREE = 0,
-    THREAD_ACTIVE,
-    THREAD_IDLE,
-    THREAD_TAKEN,
-    THREAD_ABANDONED
-};
+enum thread_state { THREAD_FREE = 0, THREAD_ACTIVE, THREAD_IDLE, THREAD_TAKEN, THREAD_ABANDONED };
 
 /* The figures of the thread's last failed allocation, as hak_last_error gives them. */
 struct thread_error {
@@ -103,8 +97,8 @@ struct thread {
     struct bin bins[CLASS_MAP_VALUES]; /* by class map byte; none and large: always empty, full */
     uintptr_t home_base;
     uintptr_t home_units;
-    const _Atomic uint8_t *home_map;             /* class_map at the home segment's first unit */
-    uint16_t bin_offset[CLASS_TABLE_ENTRIES];    /* of size / 16: bytes from here to its bin */
+    const _Atomic uint8_t *home_map;          /* class_map at the home segment's first unit */
+    uint16_t bin_offset[CLASS_TABLE_ENTRIES]; /* of size / 16: bytes from here to its bin */
 
     struct hak_region *heap CACHE_ALIGNED;
     struct pool *pool;
@@ -113,7 +107,7 @@ struct thread {
     _Atomic uint32_t state; /* enum thread_state */
     _Atomic uint32_t asked; /* somebody ran out: give your caches back on your next slow step */
     uint32_t slow_steps;
-    bool in_reclaimer; /* its region's hak_on_exhausted function runs */
+    bool in_reclaimer;        /* its region's hak_on_exhausted function runs */
     struct thread_self *self; /* its thread's pointers to it */
     struct class_cache caches[CLASS_COUNT + 1];
     struct pagebox boxes[CLASS_COUNT + 1];

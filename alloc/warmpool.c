@@ -88,15 +88,14 @@ void warmpool_print_stats(struct hak_region *heap)
 {
     fprintf(stderr, "hakmem: warm pool      class    bytes         hits       misses    prefilled  "
                     "hit rate\n");
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         struct hak_class_stats stats;
         stats_class(heap, class, &stats);
         uint64_t asked = stats.warm_hits + stats.warm_misses;
         if (asked != 0) {
             fprintf(stderr, "hakmem: warm pool %10u %8zu %12llu %12llu %12llu    %5.1f %%\n", class,
                     sizeclass_bytes(class), (unsigned long long)stats.warm_hits,
-                    (unsigned long long)stats.warm_misses,
-                    (unsigned long long)stats.warm_prefilled,
+                    (unsigned long long)stats.warm_misses, (unsigned long long)stats.warm_prefilled,
                     100.0 * (double)stats.warm_hits / (double)asked);
         }
     }

@@ -7,59 +7,17 @@
  * later work out (Intel's manual, volume 2B, RDTSC and RDTSCP; AMD's, volume 3). On arm64 isb does
  * both around cntvct_el0. The counter runs at a constant rate, which is not the core's: a "cycle"
  * here is a tick of that counter, and cycles_per_ns says how long one is. Some machines step it by
- * more than one at a time; cycles_step tells. On a processor of another kind the monotonic clock
- * stands in, one tick a nanosecond.
+ * more than one at a time; cycles_step tells.
  *
- * This header and region/base.h are where the benchmarks depend on the processor.
+ * The reads themselves are in region/base.h, like everything that depends on the processor.
  */
 #ifndef HAK_BENCH_CYCLES_H
 #define HAK_BENCH_CYCLES_H
 
 #include "bench/support.h"
 
-#if defined(__x86_64__)
-
-HAK_INLINE uint64_t cycles_begin(void)
-{
-    uint32_t low, high;
-    __asm__ volatile("lfence\n\trdtsc\n\tlfence" : "=a"(low), "=d"(high) : : "memory");
-    return (uint64_t)high << 32 | low;
-}
-
-HAK_INLINE uint64_t cycles_end(void)
-{
-    uint32_t low, high, cpu;
-    __asm__ volatile("rdtscp\n\tlfence" : "=a"(low), "=d"(high), "=c"(cpu) : : "memory");
-    return (uint64_t)high << 32 | low;
-}
-
-#elif defined(__aarch64__)
-
-HAK_INLINE uint64_t cycles_begin(void)
-{
-    uint64_t ticks;
-    __asm__ volatile("isb\n\tmrs %0, cntvct_el0\n\tisb" : "=r"(ticks) : : "memory");
-    return ticks;
-}
-
-HAK_INLINE uint64_t cycles_end(void)
-{
-    return cycles_begin();
-}
-
-#else
-
-HAK_INLINE uint64_t cycles_begin(void)
-{
-    return bench_now_ns();
-}
-
-HAK_INLINE uint64_t cycles_end(void)
-{
-    return bench_now_ns();
-}
-
-#endif
+#define cycles_begin cpu_ticks_begin
+#define cycles_end cpu_ticks_end
 
 /* Ticks per nanosecond, measured against the monotonic clock over 50 ms. */
 static inline double cycles_per_ns(void)

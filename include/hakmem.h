@@ -15,9 +15,9 @@
  * call is safe in a signal handler that may interrupt another hakmem call of the same thread.
  *
  * fork(2). A region on THP or 4K pages, or in adopted private memory, is copied on write like any
- * memory, and both sides go on; what the caches of threads that did not come along hold stays out of
- * use in the child. A region on hugetlb pages is not inherited (a write in the child could need a
- * page that is not there, and be answered by SIGBUS): in the child it does not exist.
+ * memory, and both sides go on; what the caches of threads that did not come along hold stays out
+ * of use in the child. A region on hugetlb pages is not inherited (a write in the child could need
+ * a page that is not there, and be answered by SIGBUS): in the child it does not exist.
  *
  * Costs are given for x86-64; "hit" is the common case, served from the calling thread's cache.
  */
@@ -100,7 +100,7 @@ struct hak_config {
                           rounded up to what the page size and SuperSlabs ask. Default 256 MiB */
     enum hak_pages pages[HAK_PAGES_COUNT]; /* HAKMEM_PAGES; order of preference, each entry tried
                           for the whole region; a list of one is strict */
-    uint64_t nodes;    /* HAKMEM_NODES; bit n = node n; 0 = every node that has memory and that
+    uint64_t nodes; /* HAKMEM_NODES; bit n = node n; 0 = every node that has memory and that
                           this process may use. A node named here must exist and be allowed */
     enum hak_switch prefault;     /* HAKMEM_PREFAULT; default on */
     enum hak_misuse misuse;       /* HAKMEM_MISUSE */
@@ -209,8 +209,9 @@ HAK_API void *hak_calloc(size_t count, size_t size) HAK_MALLOC_LIKE;
 /*
  * As realloc(3): NULL allocates; size 0 frees and returns NULL with errno kept. Stays in place
  * where the object is large enough and not more than twice too large; large objects grow in place
- * where the next units are free, and give units back in place. On failure the old object is untouched. A pointer that is not a live object is
- * misuse: by policy an abort, otherwise NULL with EINVAL.
+ * where the next units are free, and give units back in place. On failure the old object is
+ * untouched. A pointer that is not a live object is misuse: by policy an abort, otherwise NULL with
+ * EINVAL.
  */
 HAK_API void *hak_realloc(void *pointer, size_t size) __attribute__((warn_unused_result));
 

@@ -40,6 +40,37 @@ HAK_INLINE void cpu_relax(void)
 #endif
 }
 
+/*
+ * The processor's counter, before and after what is to be timed. x86-64: the fence before the first
+ * read keeps earlier work out, rdtscp waits for the code in between, the fence after it keeps later
+ * work out (Intel's manual, volume 2B, RDTSC and RDTSCP). arm64: isb does both around cntvct_el0.
+ */
+HAK_INLINE uint64_t cpu_ticks_begin(void)
+{
+#if defined(__x86_64__)
+    uint32_t low, high;
+    __asm__ volatile("lfence\n\trdtsc\n\tlfence" : "=a"(low), "=d"(high) : : "memory");
+    return (uint64_t)high << 32 | low;
+#elif defined(__aarch64__)
+    uint64_t ticks;
+    __asm__ volatile("isb\n\tmrs %0, cntvct_el0\n\tisb" : "=r"(ticks) : : "memory");
+    return ticks;
+#else
+#error "hakmem knows x86-64 and arm64"
+#endif
+}
+
+HAK_INLINE uint64_t cpu_ticks_end(void)
+{
+#if defined(__x86_64__)
+    uint32_t low, high, cpu;
+    __asm__ volatile("rdtscp\n\tlfence" : "=a"(low), "=d"(high), "=c"(cpu) : : "memory");
+    return (uint64_t)high << 32 | low;
+#else
+    return cpu_ticks_begin();
+#endif
+}
+
 /* The compiler's builtin is a call into its library on processors of the baseline. */
 HAK_INLINE unsigned popcount64(uint64_t word)
 {

@@ -178,8 +178,7 @@ size_t bitset_count(const struct bitset *set)
 
     for (size_t w = 0; w < words_of(set->bit_count[0]); w++) {
         /* Relaxed: a figure, not a decision. */
-        count += popcount64(
-            atomic_load_explicit(&set->level[0][w], memory_order_relaxed));
+        count += popcount64(atomic_load_explicit(&set->level[0][w], memory_order_relaxed));
     }
     return count;
 }

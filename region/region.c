@@ -121,8 +121,7 @@ int region_adopt(struct region *region, void *start, size_t bytes, int node,
     backing->pages = HAK_PAGES_4K;
     backing->page_bytes = 4096;
     backing->segment_count = 1;
-    backing->segments[0] =
-        (struct backing_segment){.node = node, .start = start, .bytes = bytes};
+    backing->segments[0] = (struct backing_segment){.node = node, .start = start, .bytes = bytes};
     code = make_tables(region, false, error);
     if (code != 0) {
         region_destroy(region);

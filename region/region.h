@@ -44,8 +44,8 @@ struct region {
     bool prefault;
     struct backing backing;
     struct registry_entry *registry;
-    size_t registry_bytes;  /* reserved */
-    size_t metadata_bytes;  /* of this floor, in use */
+    size_t registry_bytes; /* reserved */
+    size_t metadata_bytes; /* of this floor, in use */
     uint32_t segment_count;
     struct segment segments[HAK_NODES_MAX];
 };

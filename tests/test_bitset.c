@@ -351,6 +351,40 @@ static void *toggle_own(void *unused)
     return NULL;
 }
 
+/* The same from another word on, so by way of the summaries: whatever others clear meanwhile, a bit
+ * that stays is reached. */
+static void *toggle_and_search(void *unused)
+{
+    struct bitset *set = &shared.subject->set;
+    size_t last_word = (shared.subject->bits - 1) / 64;
+    unsigned me = atomic_fetch_add(&shared.number, 1);
+
+    (void)unused;
+    start_together();
+    while (harness_now_ms() < shared.until_ms) {
+        for (unsigned n = 0; n < 256; n++) {
+            size_t bit = last_word * 64 + (me + n % 8 * THREADS) % 32;
+            CHECK(bitset_set(set, bit));
+            CHECK_LE(bitset_find(set, 0), bit);
+            CHECK(bitset_clear(set, bit));
+        }
+    }
+    return NULL;
+}
+
+TEST(a_bit_that_stays_is_reached_while_its_neighbours_go)
+{
+    static const size_t bits[] = {128, 64 * 65, 300000 / 64 * 64};
+
+    for (size_t n = 0; n < sizeof(bits) / sizeof(*bits); n++) {
+        start_shared(bits[n], 400);
+        run_shared(toggle_and_search);
+        CHECK_EQ(bitset_count(&shared.subject->set), 0);
+        CHECK(bitset_check(&shared.subject->set));
+        end_shared();
+    }
+}
+
 TEST(a_bit_just_set_is_found_by_who_set_it)
 {
     static const size_t bits[] = {64, 128, 4096, 1 << 17};

@@ -429,4 +429,72 @@ TEST(slabs_change_hands_among_threads_without_losing_an_object)
     kit_close();
 }
 
+/* Objects on their way from those who take to those who free. */
+static void *_Atomic ring[64];
+
+#define CLASS_FEW 36 /* 16 KiB, a few to a slab: often full, often empty */
+
+static void *take_all_of_slabs(void *number)
+{
+    struct thread *thread = thread_current(held.heap);
+    size_t at = (uintptr_t)number;
+
+    while (harness_now_ms() < until_ms) {
+        unsigned cursor = 0;
+        void *mine[64];
+        unit_t unit = sharedpool_acquire_partial(held.pool, CLASS_FEW);
+        if (unit == UNIT_NONE) {
+            unit = sharedpool_acquire_fresh(held.pool, CLASS_FEW);
+        }
+        CHECK(unit != UNIT_NONE);
+        unsigned got = slab_take_owner(&held.heap->slabs[unit], &cursor,
+                                       region_address(&held.heap->area, unit), 64, mine);
+        sharedpool_give_up(thread, unit);
+        for (unsigned n = 0; n < got; n++) {
+            void *before = atomic_exchange(&ring[at++ % 64], mine[n]);
+            if (before != NULL) {
+                sharedpool_release(thread, CLASS_FEW, &before, 1);
+            }
+        }
+    }
+    return NULL;
+}
+
+static void *free_at_once(void *number)
+{
+    struct thread *thread = thread_current(held.heap);
+    size_t at = (uintptr_t)number;
+
+    while (harness_now_ms() < until_ms) {
+        void *object = atomic_exchange(&ring[at++ % 64], NULL);
+        if (object != NULL) {
+            sharedpool_release(thread, CLASS_FEW, &object, 1);
+        }
+    }
+    return NULL;
+}
+
+/* The free that meets the giving up of a full slab: one of the two must publish the room. */
+TEST(frees_that_meet_a_slab_being_given_up_hide_no_room)
+{
+    pthread_t threads[4];
+
+    open_pool();
+    until_ms = harness_now_ms() + 1500;
+    for (uintptr_t n = 0; n < 4; n++) {
+        threads[n] = kit_thread(n % 2 == 0 ? take_all_of_slabs : free_at_once, (void *)(n * 16));
+    }
+    for (unsigned n = 0; n < 4; n++) {
+        kit_join(threads[n]);
+    }
+    CHECK(heap_check(held.heap)); /* no FULL slab has room, every PARTIAL one is published */
+    for (unsigned n = 0; n < 64; n++) {
+        void *object = atomic_exchange(&ring[n], NULL);
+        if (object != NULL) {
+            sharedpool_release(held.thread, CLASS_FEW, &object, 1);
+        }
+    }
+    kit_close();
+}
+
 HARNESS_MAIN()

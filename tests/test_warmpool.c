@@ -34,14 +34,31 @@ static void fill_region(void)
     CHECK(hak_malloc(1024) == NULL);
 }
 
-/* Puts the object with a number in a SuperSlab back to its slab. */
-static void make_room(size_t superslab, size_t number)
+static void *put_back(void *object)
+{
+    hak_free(object);
+    return NULL;
+}
+
+static void *taken_out(size_t superslab, size_t number)
 {
     size_t index = superslab * SUPERSLAB_UNITS * 64 + number;
 
     CHECK(out[index]);
     out[index] = false;
-    hak_free(objects[index]);
+    return objects[index];
+}
+
+/* Somebody else puts the object with a number in a SuperSlab back to its slab: this thread does not
+ * know of it. */
+static void make_room(size_t superslab, size_t number)
+{
+    kit_elsewhere(put_back, taken_out(superslab, number));
+}
+
+static void make_room_here(size_t superslab, size_t number)
+{
+    (void)put_back(taken_out(superslab, number));
 }
 
 /* The object comes from the SuperSlab. */
@@ -156,6 +173,32 @@ TEST(an_exhausted_superslab_does_not_come_back_by_itself)
     close_full();
 }
 
+TEST(a_superslab_that_the_thread_itself_gave_room_is_known_without_a_search)
+{
+    open_full(NULL, NULL);
+    make_room(2, 1); /* lower, but nobody told */
+    make_room_here(9, 1);
+    make_room_here(9, 65);
+    expect_from(9);
+    expect_from(9);
+    check_counts(2, 0, 0);
+    make_room_here(9, 129); /* exhausted, and back with new room in it */
+    expect_from(9);
+    check_counts(3, 0, 0);
+    expect_from(2);
+    check_counts(3, 1, 1);
+    for (size_t s = 0; s < SUPERSLABS; s++) {
+        make_room_here(s, 5); /* more than the pool can know */
+    }
+    for (size_t s = 0; s < SUPERSLABS; s++) {
+        void *object = hak_malloc(1024);
+        CHECK(object != NULL && !out[index_of(object)]);
+        out[index_of(object)] = true;
+    }
+    check_counts(3 + 12 + 18, 3, 1 + 20);
+    close_full();
+}
+
 TEST(room_that_others_took_is_passed_over)
 {
     open_full(NULL, NULL);
@@ -173,7 +216,7 @@ TEST(room_that_others_took_is_passed_over)
     expect_from(3);
     check_counts(1, 1, 4);
     for (unsigned n = 0; n < 2; n++) {
-        sharedpool_give_up(thread, taken[n], 0);
+        sharedpool_give_up(thread, taken[n]);
     }
     close_full();
 }
