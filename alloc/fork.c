@@ -18,6 +18,7 @@ static void lose(struct hak_region *heap)
     thread_self[id] = (struct thread_self){.active = &thread_none, .parked = NULL};
     atomic_store_explicit(&heap_all[id], NULL, memory_order_release);
     if (id == 0) {
+        heap_default_front = (struct heap_front){0};
         atomic_store_explicit(&heap_default, NULL, memory_order_release);
     }
 }

@@ -3,10 +3,10 @@
  * The public allocation and freeing calls: the two journeys, told once.
  *
  *   hak_malloc(size)                            hak_free(p)
- *     bin of the size   table, or computed        unit = (p - home_base) >> 16
- *     bin has objects:  pop, done                 unit of my node's segment?  the one compare that
- *     | empty                                     |    rejects foreign, NULL and other nodes'
- *     cache_empty       older magazines           class = home_map[unit]
+ *     bin of the size   table, or computed        in my node's segment?  the one compare
+ *     bin has objects:  pop, done                 |    rejects foreign pointers, NULL and other
+ *     | empty                                     |    nodes' objects
+ *     cache_empty       older magazines           class = class_map[unit]
  *     | none                                      bin has room: push, done
  *     refill            page box, warm pool,      | full
  *     |                 shared pool               cache_full      a further magazine, or the oldest
@@ -124,7 +124,7 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned class, 
     return object;
 }
 
-void *malloc_miss(struct hak_region *heap, size_t size)
+void *malloc_miss(size_t size, struct hak_region *heap)
 {
     if (unlikely(size > CLASS_BYTES_MAX)) {
         return malloc_large(heap, size, 0, NULL);
@@ -153,7 +153,7 @@ static void free_object(struct hak_region *heap, struct thread *thread, unit_t u
     }
 }
 
-void free_slow(struct hak_region *heap, void *pointer)
+void free_slow(void *pointer, struct hak_region *heap)
 {
     int saved = errno;
 
@@ -356,21 +356,11 @@ HAK_INLINE size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t s
     return got;
 }
 
-/* What a bulk free compares a pointer with. */
-struct likeness {
-    uintptr_t base, units;
-    const _Atomic uint8_t *map;
-    uint8_t entry;
-};
-
 /* In the home segment and of that class map entry? */
-HAK_INLINE bool alike(const struct likeness *like, const void *pointer)
+HAK_INLINE bool alike(const struct heap_front *front, const struct thread *thread,
+                      const void *pointer, uint8_t entry)
 {
-    uintptr_t unit = ((uintptr_t)pointer - like->base) >> UNIT_LOG2;
-
-    /* Relaxed: as in free_hit. */
-    return likely(unit < like->units) &&
-           likely(atomic_load_explicit(&like->map[unit], memory_order_relaxed) == like->entry);
+    return likely(is_home(thread, pointer)) && likely(entry_of(front, pointer) == entry);
 }
 
 /*
@@ -378,27 +368,26 @@ HAK_INLINE bool alike(const struct likeness *like, const void *pointer)
  * room in its bin. By fours, moved as vectors: single stores could not be forwarded to the wide
  * loads of a bulk allocation that follows.
  */
-HAK_INLINE size_t free_run(struct thread *thread, void *const *pointers, size_t count)
+HAK_INLINE size_t free_run(const struct heap_front *front, struct thread *thread,
+                           void *const *pointers, size_t count)
 {
-    struct likeness like = {thread->home_base, thread->home_units, thread->home_map, 0};
-    uintptr_t unit = ((uintptr_t)pointers[0] - like.base) >> UNIT_LOG2;
     void *const *from = pointers;
 
-    if (unlikely(unit >= like.units)) {
+    if (unlikely(!is_home(thread, *from))) {
         return 0;
     }
-    like.entry = atomic_load_explicit(&like.map[unit], memory_order_relaxed);
-    struct bin *bin = bin_of_entry(thread, like.entry);
+    const uint8_t entry = entry_of(front, *from);
+    struct bin *bin = bin_of_entry(thread, entry);
     void **top = bin->top;
     size_t room = min_size(count, (size_t)(bin->limit - top));
     for (; room >= 4; room -= 4, from += 4, top += 4) {
-        if (!alike(&like, from[0]) || !alike(&like, from[1]) || !alike(&like, from[2]) ||
-            !alike(&like, from[3])) {
+        if (!alike(front, thread, from[0], entry) || !alike(front, thread, from[1], entry) ||
+            !alike(front, thread, from[2], entry) || !alike(front, thread, from[3], entry)) {
             break;
         }
         __builtin_memcpy(top, from, 4 * sizeof(void *));
     }
-    for (; room > 0 && alike(&like, *from); room--) {
+    for (; room > 0 && alike(front, thread, *from, entry); room--) {
         *top++ = *from++;
     }
     bin->top = top;
@@ -411,10 +400,11 @@ HAK_INLINE void free_bulk_any(struct hak_region *heap, unsigned id, void *const 
     size_t done = 0;
 
     while (done < count) {
-        size_t run = free_run(thread_self[id].active, pointers + done, count - done);
+        size_t run = free_run(front_of(heap), thread_self[id].active, pointers + done,
+                              count - done);
         done += run;
         if (unlikely(run == 0)) {
-            free_slow(heap, pointers[done++]);
+            free_slow(pointers[done++], heap);
         }
     }
 }

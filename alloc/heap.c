@@ -26,6 +26,7 @@
 #define BATCH_BYTES_MIN ((size_t)4 << 10)
 #define BATCH_BYTES_MAX ((size_t)128 << 10)
 
+struct heap_front heap_default_front;
 struct hak_region *_Atomic heap_default;
 struct hak_region *_Atomic heap_all[HAK_REGIONS_MAX];
 
@@ -256,6 +257,7 @@ int heap_layout(struct hak_region *heap, const struct settings *settings, struct
             return code;
         }
     }
+    heap->front.class_map = (uintptr_t)heap->class_map - (heap->area.base >> UNIT_LOG2);
     set_distances(heap, &topology);
     heap->stray = place_stray(heap, error);
     return heap->stray != NULL ? 0 : error->code;

@@ -61,7 +61,14 @@ struct pool {
     _Atomic size_t cached_bytes CACHE_ALIGNED;
 };
 
+/* What the hit path of free reads of a region; constant from set-up to end. Beside the thread's slot
+ * and not in it, so that the way to a class's bin does not wait for the way to the slot. */
+struct heap_front {
+    uintptr_t class_map; /* address that the entry of address 0 would have */
+};
+
 struct hak_region {
+    struct heap_front front;
     struct region area;
     _Atomic uint8_t *class_map;
     uint8_t *head_offset; /* units back to the slab's first */
@@ -122,10 +129,12 @@ HAK_INLINE unit_t heap_slab_head(const struct hak_region *heap, unit_t unit)
     return unit - heap->head_offset[unit];
 }
 
+/* The default region's; zero where there is none. */
+extern HAK_OWN struct heap_front heap_default_front;
 /* The default region, or NULL. */
-extern struct hak_region *_Atomic heap_default;
+extern HAK_OWN struct hak_region *_Atomic heap_default;
 /* All regions by id; NULL where free. */
-extern struct hak_region *_Atomic heap_all[HAK_REGIONS_MAX];
+extern HAK_OWN struct hak_region *_Atomic heap_all[HAK_REGIONS_MAX];
 
 /* The live region that an address lies in, or NULL. */
 struct hak_region *heap_containing(const void *pointer);

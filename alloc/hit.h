@@ -10,8 +10,8 @@
 #include "alloc/thread.h"
 
 /* The misses, in front.c. heap NULL: the default region. */
-HAK_NOINLINE void *malloc_miss(struct hak_region *heap, size_t size);
-HAK_NOINLINE void free_slow(struct hak_region *heap, void *pointer);
+HAK_NOINLINE void *malloc_miss(size_t size, struct hak_region *heap);
+HAK_NOINLINE void free_slow(void *pointer, struct hak_region *heap);
 
 /* A bin from what is found in a table: its distance from the slot's beginning. */
 HAK_INLINE struct bin *bin_at(struct thread *thread, size_t offset_bytes)
@@ -21,7 +21,7 @@ HAK_INLINE struct bin *bin_at(struct thread *thread, size_t offset_bytes)
 
 HAK_INLINE struct bin *bin_of_small(struct thread *thread, size_t size)
 {
-    return bin_at(thread, thread->bin_offset[(size + 15) / 16]);
+    return bin_at(thread, thread_bin_offset[(size + 15) / 16]);
 }
 
 HAK_INLINE struct bin *bin_of_entry(struct thread *thread, size_t class_map_entry)
@@ -52,19 +52,35 @@ HAK_INLINE bool malloc_hit(unsigned id, size_t size, void **object)
     return size <= CLASS_BYTES_MAX && bin_pop(&thread->bins[sizeclass_computed(size)], object);
 }
 
+HAK_INLINE const struct heap_front *front_of(const struct hak_region *heap)
+{
+    return heap != NULL ? &heap->front : &heap_default_front;
+}
+
+/* The node check, the bounds check and the NULL check in one. */
+HAK_INLINE bool is_home(const struct thread *thread, const void *pointer)
+{
+    return (uintptr_t)pointer - thread->home_base < thread->home_bytes;
+}
+
+/* The class map entry of an address in the region. */
+HAK_INLINE uint8_t entry_of(const struct heap_front *front, const void *pointer)
+{
+    uintptr_t at = front->class_map + ((uintptr_t)pointer >> UNIT_LOG2);
+
+    /* Relaxed: whoever frees an object got it after its unit's byte was written. */
+    return atomic_load_explicit((const _Atomic uint8_t *)at, memory_order_relaxed);
+}
+
 /* Pushes; false is a miss, by want of room or of a bin. */
-HAK_INLINE bool free_hit(unsigned id, void *pointer)
+HAK_INLINE bool free_hit(const struct heap_front *front, unsigned id, void *pointer)
 {
     struct thread *thread = thread_self[id].active;
-    uintptr_t unit = ((uintptr_t)pointer - thread->home_base) >> UNIT_LOG2;
 
-    /* The node check, the bounds check and the NULL check in one. */
-    if (unlikely(unit >= thread->home_units)) {
+    if (unlikely(!is_home(thread, pointer))) {
         return false;
     }
-    /* Relaxed: whoever frees an object got it after its unit's byte was written. */
-    size_t entry = atomic_load_explicit(&thread->home_map[unit], memory_order_relaxed);
-    struct bin *bin = bin_of_entry(thread, entry);
+    struct bin *bin = bin_of_entry(thread, entry_of(front, pointer));
     void **top = bin->top;
     if (unlikely(top == bin->limit)) {
         return false;
@@ -78,13 +94,13 @@ HAK_INLINE void *malloc_any(struct hak_region *heap, unsigned id, size_t size)
 {
     void *object;
 
-    return likely(malloc_hit(id, size, &object)) ? object : malloc_miss(heap, size);
+    return likely(malloc_hit(id, size, &object)) ? object : malloc_miss(size, heap);
 }
 
 HAK_INLINE void free_any(struct hak_region *heap, unsigned id, void *pointer)
 {
-    if (unlikely(!free_hit(id, pointer))) {
-        free_slow(heap, pointer);
+    if (unlikely(!free_hit(front_of(heap), id, pointer))) {
+        free_slow(pointer, heap);
     }
 }
 

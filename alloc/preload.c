@@ -115,13 +115,13 @@ __attribute__((constructor)) static void set_up(void)
  * ask. */
 static HAK_NOINLINE void *miss(size_t size)
 {
-    return likely(ready()) ? malloc_miss(NULL, size) : early_alloc(0, size);
+    return likely(ready()) ? malloc_miss(size, NULL) : early_alloc(0, size);
 }
 
 static HAK_NOINLINE void free_miss(void *pointer)
 {
     if (!is_early(pointer)) {
-        free_slow(NULL, pointer);
+        free_slow(pointer, NULL);
     }
 }
 
@@ -134,7 +134,7 @@ HAK_API HAK_HOT void *malloc(size_t size)
 
 HAK_API HAK_HOT void free(void *pointer)
 {
-    if (unlikely(!free_hit(0, pointer))) {
+    if (unlikely(!free_hit(&heap_default_front, 0, pointer))) {
         free_miss(pointer);
     }
 }

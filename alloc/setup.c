@@ -82,6 +82,7 @@ static void install(struct hak_region *heap, unsigned id)
     /* Release: who finds the region finds it laid out. */
     atomic_store_explicit(&heap_all[id], heap, memory_order_release);
     if (id == 0) {
+        heap_default_front = heap->front;
         atomic_store_explicit(&heap_default, heap, memory_order_release);
     }
 }
@@ -184,6 +185,7 @@ static void end(struct hak_region *heap)
         warmpool_print_stats(heap);
     }
     if (heap->id == 0) {
+        heap_default_front = (struct heap_front){0};
         atomic_store_explicit(&heap_default, NULL, memory_order_release);
     }
     atomic_store_explicit(&heap_all[heap->id], NULL, memory_order_release);

@@ -34,7 +34,7 @@ struct sizeclass {
 /* See sizeclass_index for how exact that is. */
 #define RECIPROCAL_LOG2 40
 
-extern const struct sizeclass sizeclasses[CLASS_COUNT + 1];
+extern HAK_OWN const struct sizeclass sizeclasses[CLASS_COUNT + 1];
 
 HAK_INLINE size_t sizeclass_bytes(unsigned class)
 {

@@ -14,6 +14,7 @@
 #define REHOME_STEPS 64
 
 struct thread thread_none;
+uint16_t thread_bin_offset[CLASS_TABLE_ENTRIES];
 HAK_TLS_FAST struct thread_self thread_self[HAK_REGIONS_MAX] = {
     [0 ... HAK_REGIONS_MAX - 1] = {.active = &thread_none},
 };
@@ -32,6 +33,9 @@ int thread_prepare(void)
     int code = 0;
 
     if (!exit_key_made) {
+        for (size_t n = 0; n < CLASS_TABLE_ENTRIES; n++) {
+            thread_bin_offset[n] = (uint16_t)(sizeclass_of(n * 16) * sizeof(struct bin));
+        }
         code = -pthread_key_create(&exit_key, at_thread_exit);
         exit_key_made = code == 0;
     }
@@ -56,16 +60,12 @@ void thread_fill(struct thread *thread, struct pool *pool, uint32_t slot)
     thread->in_reclaimer = false;
     atomic_store_explicit(&thread->asked, 0, memory_order_relaxed);
     thread->home_base = pool->segment->base;
-    thread->home_units = pool->unit_count;
-    thread->home_map = heap->class_map + pool->first_unit;
+    thread->home_bytes = (uintptr_t)pool->unit_count << UNIT_LOG2;
     memset(&thread->error, 0, sizeof(thread->error));
     memset(thread->boxes, 0, sizeof(thread->boxes));
     memset(thread->warm, 0, sizeof(thread->warm));
     for (unsigned n = 0; n < HAK_NODES_MAX; n++) {
         thread->outboxes[n] = (struct outbox){.magazine = UINT32_MAX};
-    }
-    for (size_t n = 0; n < CLASS_TABLE_ENTRIES; n++) {
-        thread->bin_offset[n] = (uint16_t)(sizeclass_of(n * 16) * sizeof(struct bin));
     }
     cache_init(thread);
 }

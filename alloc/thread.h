@@ -95,10 +95,8 @@ struct thread_error {
 
 struct thread {
     struct bin bins[CLASS_MAP_VALUES]; /* by class map byte; none and large: always empty, full */
-    uintptr_t home_base;
-    uintptr_t home_units;
-    const _Atomic uint8_t *home_map;          /* class_map at the home segment's first unit */
-    uint16_t bin_offset[CLASS_TABLE_ENTRIES]; /* of size / 16: bytes from here to its bin */
+    uintptr_t home_base; /* the home segment's addresses */
+    uintptr_t home_bytes;
 
     struct hak_region *heap CACHE_ALIGNED;
     struct pool *pool;
@@ -118,7 +116,7 @@ struct thread {
     struct thread_error error;
 };
 
-_Static_assert(offsetof(struct thread, bins) == 0, "bin_offset 0 is the bin of no class");
+_Static_assert(offsetof(struct thread, bins) == 0, "offset 0 is the bin of no class");
 
 /* A thread's pointers to its slots, by region id; 0 is the default region. */
 struct thread_self {
@@ -126,8 +124,8 @@ struct thread_self {
     struct thread *parked; /* the slot that hak_thread_idle marked */
 };
 
-extern struct thread thread_none;
-extern HAK_TLS_FAST struct thread_self thread_self[HAK_REGIONS_MAX];
+extern HAK_OWN struct thread thread_none;
+extern HAK_OWN HAK_TLS_FAST struct thread_self thread_self[HAK_REGIONS_MAX];
 
 /* Counters are written by their owner alone; relaxed stores so that others may read. */
 HAK_INLINE void count_add(_Atomic uint64_t *counter, uint64_t amount)
@@ -142,7 +140,10 @@ HAK_INLINE void count_add(_Atomic uint64_t *counter, uint64_t amount)
  * NULL where the region has no slot left.
  */
 struct thread *thread_current(struct hak_region *heap);
-/* Once, in set-up: sees to it that thread exits are noticed. Negative errno. */
+/* By size / 16, rounded up: bytes from a slot's beginning to the size's bin. All 0, the bin of no
+ * class, until the first set-up; the same for good after it. */
+extern HAK_OWN uint16_t thread_bin_offset[CLASS_TABLE_ENTRIES];
+/* Once, in set-up: fills that table, and sees to it that thread exits are noticed. Negative errno. */
 int thread_prepare(void);
 /* Prepares a slot for use in a pool: no caches, all bins closed. */
 void thread_fill(struct thread *thread, struct pool *pool, uint32_t slot);

@@ -220,7 +220,7 @@ HAK_API void *hak_realloc(void *pointer, size_t size) __attribute__((warn_unused
 HAK_API void *hak_aligned_alloc(size_t alignment, size_t size) HAK_MALLOC_LIKE;
 
 /*
- * Frees an object from any thread; NULL is nothing. Keeps errno; never fails. Hit: 17 instructions
+ * Frees an object from any thread; NULL is nothing. Keeps errno; never fails. Hit: 18 instructions
  * or fewer, no atomic, and the object itself is not touched. Bad pointers (outside the region, not
  * allocated, not an object's start, freed twice) are found when the thread's cache is
  * flushed in a batch, or at once for large objects, and handled by the region's misuse policy.

@@ -23,6 +23,9 @@
 #define HAK_COLD __attribute__((noinline, cold))
 #define HAK_NOINLINE __attribute__((noinline))
 #define HAK_INLINE static inline __attribute__((always_inline))
+/* On declarations of the library's own data: reached directly, not by the global offset table.
+ * (-fvisibility=hidden is about definitions.) */
+#define HAK_OWN __attribute__((visibility("hidden")))
 #define HAK_HOT __attribute__((hot, aligned(64)))
 
 /* Reached without the dynamic linker's resolver: one load and no call. */

@@ -9,6 +9,8 @@
 #include "region/units.h"
 #include "tests/heap_kit.h"
 
+#include <sys/time.h>
+
 /* 1,024 bytes: 64 objects in one unit, so a batch can empty a slab. */
 #define CLASS_64 20
 #define THREADS 4
@@ -494,6 +496,63 @@ TEST(frees_that_meet_a_slab_being_given_up_hide_no_room)
             sharedpool_release(held.thread, CLASS_FEW, &object, 1);
         }
     }
+    kit_close();
+}
+
+/*
+ * The same with a timer's signal that stops the thread wherever it is in giving up; the handler acts as
+ * the thread would that frees just then.
+ */
+static volatile sig_atomic_t armed, fired;
+
+static void free_one_now(int unused)
+{
+    (void)unused;
+    if (armed) {
+        armed = 0;
+        fired = 1;
+        sharedpool_release(held.heap->stray, CLASS_FEW, held.objects, 1);
+    }
+}
+
+static void tick_every(long microseconds)
+{
+    struct itimerval interval = {{0, microseconds}, {0, microseconds}};
+
+    CHECK_EQ(setitimer(ITIMER_REAL, &interval, NULL), 0);
+}
+
+TEST(a_free_at_any_moment_of_giving_up_leads_to_publishing)
+{
+    unsigned met = 0;
+
+    open_pool();
+    held.unit = sharedpool_acquire_fresh(held.pool, CLASS_FEW);
+    unsigned capacity = slab_free_bits(&held.heap->slabs[held.unit]);
+    until_ms = harness_now_ms() + 700;
+    signal(SIGALRM, free_one_now);
+    tick_every(30);
+    while (harness_now_ms() < until_ms) {
+        for (unsigned n = 0; n < 100; n++) {
+            take(capacity);
+            fired = 0;
+            armed = 1;
+            sharedpool_give_up(held.thread, held.unit);
+            armed = 0;
+            if (!fired) {
+                check_state(SLAB_FULL, 0);
+                put(0, 1);
+            }
+            met += fired != 0;
+            check_state(SLAB_PARTIAL, 1);
+            CHECK_EQ(sharedpool_acquire_partial(held.pool, CLASS_FEW), held.unit);
+            put(1, capacity - 1);
+        }
+    }
+    tick_every(0);
+    signal(SIGALRM, SIG_DFL);
+    CHECK_GE(met, 10);
+    sharedpool_give_up(held.thread, held.unit);
     kit_close();
 }
 

@@ -251,11 +251,13 @@ TEST(an_exhausted_thread_takes_the_caches_of_idle_ones)
 static void *idle_and_back(void *unused)
 {
     void *first = hak_malloc(1024);
+    void *second = hak_malloc(1024);
 
     hak_free(first);
+    hak_free(second);
     hak_thread_idle();
-    CHECK_EQ(hak_malloc(1024), first); /* nobody wanted it: the same cache as before */
-    hak_free(first);
+    CHECK_EQ(hak_malloc(1024), second); /* nobody wanted it: the same cache as before */
+    hak_free(second);
     CHECK_EQ(kit_stats().threads, 1);
     hak_thread_idle();
     return unused; /* exits while marked */

@@ -242,6 +242,18 @@ TEST(the_capacity_is_what_the_environment_says)
     }
 }
 
+TEST(what_the_thread_itself_gave_counts_into_the_capacity)
+{
+    open_full("HAKMEM_WARM_POOL", "1");
+    make_room_here(3, 1);
+    make_room_here(9, 1);
+    expect_from(3);
+    check_counts(1, 0, 0);
+    expect_from(9);
+    check_counts(1, 1, 1);
+    close_full();
+}
+
 TEST(without_the_layer_the_shared_pool_is_asked_at_once)
 {
     open_full("HAKMEM_LAYERS", "");
