@@ -108,7 +108,7 @@ static void open_bin(struct thread *thread, unsigned class)
     cache->inline_objects = (uint8_t)objects;
     cache->open = 1;
     cache->refill_next = REFILL_FIRST;
-    cache->refilled = 0;
+    cache->refills = 0;
     cache->flushes_alone = 0;
     use_inline(thread, class, 0);
 }
@@ -176,12 +176,12 @@ static void adapt(struct thread *thread, unsigned class)
     struct class_cache *cache = &thread->caches[class];
     struct bin *bin = &thread->bins[class];
 
-    if (cache->refilled) {
+    if (cache->refills > 0) {
         size_t most = min_size(CACHE_OBJECTS_MAX, CACHE_BYTES_MAX / sizeclass_bytes(class));
         if ((bin->depth_max + 2U) * cache->magazine_objects <= most) {
             bin->depth_max++;
         }
-        cache->refilled = 0;
+        cache->refills--;
         cache->flushes_alone = 0;
     } else if (++cache->flushes_alone >= FLUSHES_ALONE) {
         cache->flushes_alone = 0;
@@ -331,7 +331,7 @@ void *cache_empty(struct thread *thread, unsigned class)
         unsigned want = refill_size(thread, class);
         unsigned got = refill(thread, class, bin->low, want);
         if (likely(got > 0)) {
-            cache->refilled = 1;
+            cache->refills = (uint8_t)(cache->refills + (cache->refills < UINT8_MAX));
             bin->top = bin->low + got - 1;
             return *bin->top;
         }

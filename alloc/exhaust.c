@@ -63,6 +63,11 @@ void exhaust_record(struct thread *thread, struct pool *pool, size_t size_bytes,
     struct thread_error *error = &thread->error;
 
     count_add(&thread->counts.exhausted, 1);
+    if (thread == thread->heap->stray) {
+        exhaust_refuse(NULL, HAK_ERROR_EXHAUSTED, -ENOMEM, size_bytes, alignment,
+                       pool->segment->node);
+        return; /* many threads' slot: nobody's record */
+    }
     *error = (struct thread_error){
         .sequence = errlog_next_sequence(),
         .kind = HAK_ERROR_EXHAUSTED,
@@ -98,7 +103,7 @@ void exhaust_refuse(struct thread *thread, enum hak_error_kind kind, int code, s
     }
     errlog_fail(&error, code, kind, "allocation of %zu bytes: %s", size_bytes,
                 kind == HAK_ERROR_NO_REGION ? "there is no region; call hak_region_init first"
-                                            : "no thread slot left in this region");
+                                            : "no room (a thread without a slot of its own)");
     error.size_bytes = size_bytes;
     error.alignment = alignment;
     error.node = node;

@@ -147,7 +147,7 @@ static void free_object(struct hak_region *heap, struct thread *thread, unit_t u
     } else if (unlikely(thread == NULL)) {
         sharedpool_release(heap->stray, class, &pointer, 1);
     } else if (heap_pool_of(heap, unit) != thread->pool) {
-        outbox_put_owner(thread, heap_pool_of(heap, unit)->index, pointer);
+        outbox_put_owner(thread, heap_pool_of(heap, unit)->index, sizeclass_bytes(class), pointer);
     } else {
         cache_full(thread, class, pointer);
     }

@@ -71,7 +71,7 @@ struct hak_region {
     struct heap_front front;
     struct region area;
     _Atomic uint8_t *class_map;
-    uint8_t *head_offset; /* units back to the slab's first */
+    _Atomic uint8_t *head_offset; /* units back to the slab's first */
     struct slab *slabs;
     uint32_t pool_count;
     struct pool *pools;
@@ -123,10 +123,21 @@ HAK_INLINE void heap_set_class(struct hak_region *heap, unit_t first, size_t cou
     }
 }
 
+/* Relaxed, both: as heap_class and heap_set_class. */
+HAK_INLINE uint8_t heap_offset(const struct hak_region *heap, unit_t unit)
+{
+    return atomic_load_explicit(&heap->head_offset[unit], memory_order_relaxed);
+}
+
+HAK_INLINE void heap_set_offset(struct hak_region *heap, size_t unit, uint8_t offset)
+{
+    atomic_store_explicit(&heap->head_offset[unit], offset, memory_order_relaxed);
+}
+
 /* The first unit of the slab or large object (up to 255 units) that a unit belongs to. */
 HAK_INLINE unit_t heap_slab_head(const struct hak_region *heap, unit_t unit)
 {
-    return unit - heap->head_offset[unit];
+    return unit - heap_offset(heap, unit);
 }
 
 /* The default region's; zero where there is none. */

@@ -13,7 +13,7 @@
 static void mark_bodies(struct hak_region *heap, unit_t head, size_t from, size_t to)
 {
     for (size_t n = from; n < to; n++) {
-        heap->head_offset[head + n] = (uint8_t)min_size(n, HEAD_OFFSET_MAX);
+        heap_set_offset(heap, head + n, (uint8_t)min_size(n, HEAD_OFFSET_MAX));
     }
     heap_set_class(heap, (unit_t)(head + from), to - from, CLASS_LARGE_BODY);
 }
@@ -35,8 +35,8 @@ void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size
         return NULL;
     }
     struct slab *slab = &heap->slabs[unit];
-    slab->large_units = (uint32_t)units;
-    heap->head_offset[unit] = 0;
+    atomic_store_explicit(&slab->large_units, (uint32_t)units, memory_order_relaxed);
+    heap_set_offset(heap, unit, 0);
     mark_bodies(heap, unit, 1, units);
     /* Relaxed: ours alone; handing the object out orders it. The generation goes on (slab.h). */
     uint64_t last = atomic_load_explicit(&slab->head, memory_order_relaxed);
@@ -87,8 +87,8 @@ void *large_alloc(struct thread *thread, size_t size, size_t alignment, bool *ze
 
 unit_t large_head_of(struct hak_region *heap, unit_t unit)
 {
-    while (heap_class(heap, unit) == CLASS_LARGE_BODY && heap->head_offset[unit] != 0) {
-        unit -= heap->head_offset[unit];
+    while (heap_class(heap, unit) == CLASS_LARGE_BODY && heap_offset(heap, unit) != 0) {
+        unit -= heap_offset(heap, unit);
     }
     return unit;
 }
@@ -110,7 +110,7 @@ void large_free(struct thread *thread, unit_t unit, void *pointer)
         misuse_report(heap, pointer, MISUSE_FREED_TWICE);
         return;
     }
-    size_t units = slab->large_units;
+    size_t units = large_units(slab);
     heap_set_class(heap, unit, units, CLASS_NONE);
     units_release(&heap->area, unit, units);
     count_add(&thread->counts.large_frees, 1);
@@ -120,7 +120,7 @@ bool large_resize(struct thread *thread, unit_t unit, size_t size)
 {
     struct hak_region *heap = thread->heap;
     struct slab *slab = &heap->slabs[unit];
-    size_t have = slab->large_units;
+    size_t have = large_units(slab);
     size_t want = max_size(1, units_for(size));
 
     if (want > have) {
@@ -133,7 +133,7 @@ bool large_resize(struct thread *thread, unit_t unit, size_t size)
         heap_set_class(heap, (unit_t)(unit + want), have - want, CLASS_NONE);
         units_release(&heap->area, (unit_t)(unit + want), have - want);
     }
-    slab->large_units = (uint32_t)want;
+    atomic_store_explicit(&slab->large_units, (uint32_t)want, memory_order_relaxed);
     return true;
 }
 
@@ -142,13 +142,14 @@ bool large_check(struct hak_region *heap, unit_t unit)
     const struct slab *slab = &heap->slabs[unit];
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_acquire);
 
-    if (head_state(head) != SLAB_LARGE || slab->large_units == 0 ||
-        slab->large_units > heap->area.unit_count - unit) {
+    size_t units = large_units(slab);
+
+    if (head_state(head) != SLAB_LARGE || units == 0 || units > heap->area.unit_count - unit) {
         return false;
     }
-    for (size_t n = 1; n < slab->large_units; n++) {
+    for (size_t n = 1; n < units; n++) {
         if (heap_class(heap, (unit_t)(unit + n)) != CLASS_LARGE_BODY ||
-            heap->head_offset[unit + n] != min_size(n, HEAD_OFFSET_MAX)) {
+            heap_offset(heap, (unit_t)(unit + n)) != min_size(n, HEAD_OFFSET_MAX)) {
             return false;
         }
     }

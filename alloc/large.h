@@ -22,9 +22,15 @@ bool large_resize(struct thread *thread, unit_t unit, size_t size);
 unit_t large_head_of(struct hak_region *heap, unit_t unit);
 bool large_check(struct hak_region *heap, unit_t unit);
 
+HAK_INLINE size_t large_units(const struct slab *slab)
+{
+    /* Relaxed: changed by the object's holder alone; others read it for figures. */
+    return atomic_load_explicit(&slab->large_units, memory_order_relaxed);
+}
+
 HAK_INLINE size_t large_bytes(const struct hak_region *heap, unit_t unit)
 {
-    return (size_t)heap->slabs[unit].large_units << UNIT_LOG2;
+    return large_units(&heap->slabs[unit]) << UNIT_LOG2;
 }
 
 #endif

@@ -5,6 +5,9 @@
 #include "alloc/magazine.h"
 #include "alloc/sharedpool.h"
 
+/* Together no more than a batch of small objects: what waits here belongs to nobody's budget. */
+#define OUTBOX_BYTES ((size_t)64 << 10)
+
 static void send(struct thread *thread, void *const *pointers, unsigned count)
 {
     sharedpool_release(thread, CLASS_NONE, pointers, count);
@@ -12,7 +15,8 @@ static void send(struct thread *thread, void *const *pointers, unsigned count)
     count_add(&thread->counts.remote_frees, count);
 }
 
-void outbox_put_owner(struct thread *thread, uint32_t pool_index, void *pointer)
+void outbox_put_owner(struct thread *thread, uint32_t pool_index, size_t object_bytes,
+                      void *pointer)
 {
     struct outbox *outbox = &thread->outboxes[pool_index];
 
@@ -25,9 +29,11 @@ void outbox_put_owner(struct thread *thread, uint32_t pool_index, void *pointer)
     }
     void **slots = magazine_slots(thread->pool, outbox->magazine);
     slots[outbox->count++] = pointer;
-    if (outbox->count == MAGAZINE_OBJECTS) {
+    outbox->bytes += object_bytes;
+    if (outbox->count == MAGAZINE_OBJECTS || outbox->bytes >= OUTBOX_BYTES) {
+        send(thread, slots, outbox->count);
         outbox->count = 0;
-        send(thread, slots, MAGAZINE_OBJECTS);
+        outbox->bytes = 0;
     }
 }
 
@@ -41,6 +47,7 @@ void outbox_drain_owner(struct thread *thread)
         if (outbox->count > 0) {
             send(thread, magazine_slots(thread->pool, outbox->magazine), outbox->count);
             outbox->count = 0;
+            outbox->bytes = 0;
         }
         magazine_give_back(thread->pool, outbox->magazine);
         outbox->magazine = MAGAZINE_NONE;

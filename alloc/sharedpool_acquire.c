@@ -56,7 +56,7 @@ unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned class)
             continue;
         }
         for (unsigned n = 0; n < units; n++) {
-            heap->head_offset[unit + n] = (uint8_t)n;
+            heap_set_offset(heap, unit + n, (uint8_t)n);
         }
         slab_open(&heap->slabs[unit], class, units);
         heap_set_class(heap, unit, units, class);

@@ -268,7 +268,7 @@ bool sharedpool_check(struct pool *pool)
             return false;
         }
         for (unsigned n = 0; n < head_units(head); n++) {
-            if (heap_class(heap, unit + n) != class || heap->head_offset[unit + n] != n) {
+            if (heap_class(heap, unit + n) != class || heap_offset(heap, (unit_t)(unit + n)) != n) {
                 return false;
             }
         }

@@ -23,16 +23,9 @@ const struct sizeclass sizeclasses[CLASS_COUNT + 1] = {
 
 unsigned sizeclass_aligned(size_t size, size_t alignment)
 {
+    /* Within a doubling classes are multiples of a quarter of it. An alignment up to that quarter
+     * divides them all; of a larger one the multiples are themselves classes. */
     size_t least = round_up(max_size(size, 1), alignment);
 
-    if (least > CLASS_BYTES_MAX) {
-        return CLASS_NONE;
-    }
-    /* A power of two that is a multiple of the alignment is at most four classes away. */
-    for (unsigned class = sizeclass_of(least); class <= CLASS_COUNT; class ++) {
-        if (sizeclass_bytes(class) % alignment == 0) {
-            return class;
-        }
-    }
-    return CLASS_NONE;
+    return least > CLASS_BYTES_MAX ? CLASS_NONE : sizeclass_of(least);
 }

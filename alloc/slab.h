@@ -53,7 +53,7 @@ enum slab_state {
 
 struct slab {
     _Atomic uint64_t head;
-    uint32_t large_units;
+    _Atomic uint32_t large_units;
     uint32_t spare;
     uint64_t spares[2];
     _Atomic uint64_t bits[SLAB_WORDS]; /* the first four share the head's cache line */

@@ -67,7 +67,7 @@ void stats_node(struct hak_region *heap, const struct pool *pool, struct hak_nod
             continue;
         }
         out->slab_bytes += UNIT_BYTES;
-        if (heap->head_offset[unit] == 0) {
+        if (heap_offset(heap, unit) == 0) {
             out->slab_free_bytes += slab_free_bits(&heap->slabs[unit]) * sizeclass_bytes(class);
         }
     }
@@ -120,12 +120,14 @@ void stats_class(struct hak_region *heap, unsigned class, struct hak_class_stats
             continue;
         }
         out->slab_bytes += UNIT_BYTES;
-        if (heap->head_offset[unit] == 0) {
+        if (heap_offset(heap, unit) == 0) {
             const struct slab *slab = &heap->slabs[unit];
             size_t room = slab_free_bits(slab);
             out->slab_count++;
             out->objects_free += room;
-            out->objects_out += head_capacity(READ(slab->head)) - room;
+            /* The slab may have become another one meanwhile. */
+            size_t capacity = head_capacity(READ(slab->head));
+            out->objects_out += capacity - min_size(room, capacity);
         }
     }
 }

@@ -19,12 +19,15 @@ HAK_TLS_FAST struct thread_self thread_self[HAK_REGIONS_MAX] = {
     [0 ... HAK_REGIONS_MAX - 1] = {.active = &thread_none},
 };
 
+/* The thread's caches went back as it exits; destructors that still allocate or free do without. */
+static HAK_TLS_FAST bool exiting;
 static pthread_key_t exit_key;
 static bool exit_key_made;
 
 static void at_thread_exit(void *unused)
 {
     (void)unused;
+    exiting = true;
     thread_detach_all();
 }
 
@@ -102,8 +105,6 @@ static struct thread *attach(struct hak_region *heap)
         thread = attach_to(&heap->pools[home->nearest[n]]);
     }
     if (thread != NULL) {
-        /* A thread that exits gives everything back; one that frees after that attaches once more
-         * and is called again, as often as PTHREAD_DESTRUCTOR_ITERATIONS allows. */
         pthread_setspecific(exit_key, &exit_key);
     }
     return thread;
@@ -177,7 +178,7 @@ struct thread *thread_current(struct hak_region *heap)
             self->active = parked;
             return parked;
         }
-        return attach(heap);
+        return exiting ? NULL : attach(heap);
     }
     /* Relaxed: a request, carried out whenever it is seen. */
     if (unlikely(atomic_load_explicit(&thread->asked, memory_order_relaxed) != 0)) {
@@ -222,7 +223,7 @@ void thread_rehome_all(void)
 {
     for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
         struct thread *thread = thread_self[id].active;
-        if (thread != &thread_none) {
+        if (thread != &thread_none && !thread->in_reclaimer) {
             move_home(thread);
         }
     }

@@ -49,8 +49,8 @@ struct class_cache {
     uint8_t open;          /* bins start closed: see cache.c */
     uint8_t refill_next;   /* size of the next refill: small at first */
     uint8_t direct_frees;  /* frees that came while closed */
-    uint8_t refilled;      /* a refill came since the last flush */
-    uint8_t flushes_alone; /* flushes since the last refill */
+    uint8_t refills;       /* that no flush has answered yet */
+    uint8_t flushes_alone; /* in a row, with no refill to answer */
 };
 
 /* The slabs of a class that this thread owns, latest first. */
@@ -70,6 +70,7 @@ struct warmpool {
 struct outbox {
     uint32_t magazine;
     uint32_t count;
+    size_t bytes;
 };
 
 struct class_counts {
@@ -95,7 +96,7 @@ struct thread_error {
 
 struct thread {
     struct bin bins[CLASS_MAP_VALUES]; /* by class map byte; none and large: always empty, full */
-    uintptr_t home_base; /* the home segment's addresses */
+    uintptr_t home_base;               /* the home segment's addresses */
     uintptr_t home_bytes;
 
     struct hak_region *heap CACHE_ALIGNED;
@@ -137,7 +138,7 @@ HAK_INLINE void count_add(_Atomic uint64_t *counter, uint64_t amount)
 /*
  * The calling thread's slot in a region, ready for a slow step: attached where it had none, taken
  * up again where it was idle, emptied where somebody asked, moved where the thread changed nodes.
- * NULL where the region has no slot left.
+ * NULL where the region has no slot left, or the thread is exiting: it works as a stray then.
  */
 struct thread *thread_current(struct hak_region *heap);
 /* By size / 16, rounded up: bytes from a slot's beginning to the size's bin. All 0, the bin of no

@@ -276,8 +276,26 @@ static bool take_span(struct segment *segment, size_t first, size_t count)
     return done == count;
 }
 
-/* First of the neighbouring free SuperSlabs at an aligned place at or above from; BITSET_NONE. */
-static size_t find_span(struct segment *segment, size_t from, size_t superslabs, size_t step)
+/* Whether the lowest count units of a SuperSlab are free. */
+static bool tail_free(const struct segment *segment, size_t superslab, size_t count)
+{
+    uint32_t mask = unit_mask(0, (unsigned)count);
+
+    if (count == 0) {
+        return true;
+    }
+    /* Relaxed: a hint, claimed by take_exactly. */
+    return superslab < segment->superslab_count &&
+           (atomic_load_explicit(&segment->registry[superslab].free_units, memory_order_relaxed) &
+            mask) == mask;
+}
+
+/*
+ * First SuperSlab, at an aligned place, of a run of whole free ones that are followed by tail free
+ * units; BITSET_NONE. A run shorter than a SuperSlab (aligned to more than one) takes a whole one.
+ */
+static size_t find_span(struct segment *segment, size_t from, size_t superslabs, size_t tail,
+                        size_t step)
 {
     struct bitset *whole = &segment->runs[SUPERSLAB_UNITS];
     size_t at = bitset_find(whole, from);
@@ -286,11 +304,12 @@ static size_t find_span(struct segment *segment, size_t from, size_t superslabs,
         /* Alignment is one of addresses, not of numbers in the segment. */
         uintptr_t number = (segment->base >> SUPERSLAB_LOG2) + at;
         at += round_up(number, step) - number;
-        if (at + superslabs > segment->superslab_count) {
+        size_t end = at + superslabs;
+        if (end > segment->superslab_count) {
             break;
         }
-        size_t clear = bitset_first_clear(whole, at, at + superslabs);
-        if (clear == at + superslabs) {
+        size_t clear = bitset_first_clear(whole, at, end);
+        if (clear == end && tail_free(segment, end, tail)) {
             return at;
         }
         at = bitset_find(whole, clear + 1);
@@ -300,8 +319,9 @@ static size_t find_span(struct segment *segment, size_t from, size_t superslabs,
 
 static unit_t acquire_span_once(struct segment *segment, size_t count, size_t step)
 {
-    size_t superslabs = (count + SUPERSLAB_UNITS - 1) / SUPERSLAB_UNITS;
-    size_t at = find_span(segment, 0, superslabs, step);
+    size_t superslabs = max_size(1, count / SUPERSLAB_UNITS);
+    size_t tail = count > SUPERSLAB_UNITS ? count % SUPERSLAB_UNITS : 0;
+    size_t at = find_span(segment, 0, superslabs, tail, step);
 
     while (at != BITSET_NONE) {
         if (take_span(segment, at * SUPERSLAB_UNITS, count)) {
@@ -314,7 +334,7 @@ static unit_t acquire_span_once(struct segment *segment, size_t count, size_t st
                 retract(segment, (uint32_t)s, SUPERSLAB_UNITS);
             }
         }
-        at = find_span(segment, at, superslabs, step);
+        at = find_span(segment, at, superslabs, tail, step);
     }
     return UNIT_NONE;
 }
@@ -413,7 +433,11 @@ size_t units_largest_run(struct segment *segment)
                    ALL_UNITS) {
             end++;
         }
-        most = max_size(most, (end - at) * SUPERSLAB_UNITS);
+        size_t tail = 0;
+        while (end > at && tail < SUPERSLAB_UNITS && tail_free(segment, end, tail + 1)) {
+            tail++;
+        }
+        most = max_size(most, (end - at) * SUPERSLAB_UNITS + tail);
         at = bitset_find(whole, end + 1);
     }
     for (unsigned length = SUPERSLAB_UNITS - 1; most == 0 && length > 0; length--) {

@@ -14,7 +14,8 @@
  * count neighbouring units whose address is a multiple of alignment (a power of two, at least
  * UNIT_BYTES). Up to 32 units lie in one SuperSlab; more begin at a SuperSlab. *untouched (may be
  * NULL): nobody had any of them since the kernel handed them over zeroed.
- * UNIT_NONE where the segment has no such run. Constant time up to 32 units at unit alignment;
+ * UNIT_NONE where the segment has no such run (beginning at a SuperSlab's start, if it is longer
+ * than one). Constant time up to 32 units at unit alignment;
  * more search the free SuperSlabs by their bitset.
  */
 unit_t units_acquire(struct region *region, struct segment *segment, size_t count, size_t alignment,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Everything at once, with contents checked: threads allocate in every way and size, free and resize
- * what others allocated, go idle, exit and are replaced. Each object is filled with a pattern made
- * of its own number and address, which no other owner could have written; it is read back before
- * the object changes hands or goes. Small objects are filled whole, large ones at sampled places.
+ * Everything at once, with contents checked: threads allocate in every way and size, free and
+ * resize what others allocated, go idle, exit and are replaced. Each object is filled with a
+ * pattern made of its own number and address, which no other owner could have written; it is read
+ * back before the object changes hands or goes. Small objects are filled whole, large ones at
+ * sampled places.
  *
  * Objects live in slots that any thread may lock; a thread takes a random slot and does to it what
  * comes next. Three cases: one node, two (pretended) nodes, and a region so small that it keeps
@@ -66,9 +67,9 @@ static void check_word(const unsigned char *at, size_t bytes, uint64_t number,
     memcpy(&expected, &word, bytes);
     memcpy(&found, at, bytes);
     if (found != expected) {
-        FAIL("object %p number %llu: at byte %zu there is %016llx, not %016llx", (const void *)object,
-             (unsigned long long)number, (size_t)(at - object), (unsigned long long)found,
-             (unsigned long long)expected);
+        FAIL("object %p number %llu: at byte %zu there is %016llx, not %016llx",
+             (const void *)object, (unsigned long long)number, (size_t)(at - object),
+             (unsigned long long)found, (unsigned long long)expected);
     }
 }
 
@@ -140,39 +141,52 @@ static void check_zeroed(const unsigned char *object, size_t bytes)
 
     for (size_t at = 0; at < bytes; at += step) {
         if (object[at] != 0) {
-            FAIL("calloc: %p of %zu bytes is not zero at byte %zu", (const void *)object, bytes, at);
+            FAIL("calloc: %p of %zu bytes is not zero at byte %zu", (const void *)object, bytes,
+                 at);
         }
     }
+}
+
+static void *allocate_zeroed(size_t bytes)
+{
+    void *object = hak_calloc(1, bytes);
+
+    if (object != NULL) {
+        check_zeroed(object, bytes);
+    }
+    return object;
+}
+
+static void *allocate_aligned(size_t bytes, uint64_t *random)
+{
+    size_t alignment = (size_t)1 << (harness_random(random) % 23);
+    void *object = hak_aligned_alloc(alignment, bytes);
+
+    CHECK_EQ((uintptr_t)object % alignment, 0);
+    return object;
+}
+
+static void *allocate_on_node(size_t bytes, uint64_t *random)
+{
+    const struct hak_region *heap = hak_region_default();
+    unsigned segment = (unsigned)(harness_random(random) % heap->pool_count);
+    void *object = hak_malloc_on_node(bytes, heap->area.segments[segment].node);
+
+    if (object != NULL) {
+        CHECK_EQ(kit_segment(object), segment);
+    }
+    return object;
 }
 
 static void allocate_one(struct slot *slot, uint64_t *random)
 {
     size_t bytes = random_size(random);
-    size_t alignment = (size_t)1 << (harness_random(random) % 23);
-    void *object = NULL;
+    uint64_t dice = harness_random(random) % 8;
+    void *object = dice == 0   ? allocate_zeroed(bytes)
+                   : dice == 1 ? allocate_aligned(bytes, random)
+                   : dice == 2 ? allocate_on_node(bytes, random)
+                               : hak_malloc(bytes);
 
-    switch (harness_random(random) % 8) {
-    case 0:
-        object = hak_calloc(1, bytes);
-        if (object != NULL) {
-            check_zeroed(object, bytes);
-        }
-        break;
-    case 1:
-        object = hak_aligned_alloc(alignment, bytes);
-        CHECK_EQ((uintptr_t)object % alignment, 0);
-        break;
-    case 2: {
-        unsigned segment = (unsigned)(harness_random(random) % hak_region_default()->pool_count);
-        object = hak_malloc_on_node(bytes, hak_region_default()->area.segments[segment].node);
-        if (object != NULL) {
-            CHECK_EQ(kit_segment(object), segment);
-        }
-        break;
-    }
-    default:
-        object = hak_malloc(bytes);
-    }
     if (got(object)) {
         keep(slot, object, bytes);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The thread cache: what comes out first, how much one call moves, how it grows and shrinks with the
- * load, that all caches together stay within their share, and what a closed bin lets through.
+ * The thread cache: what comes out first, how much one call moves, how it grows and shrinks with
+ * the load, that all caches together stay within their share, and what a closed bin lets through.
  */
 #include "alloc/cache.h"
 
@@ -49,7 +49,7 @@ static void free_first(size_t count)
 TEST(the_object_freed_last_is_handed_out_first)
 {
     kit_open(64 * MIB);
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         size_t bytes = sizeclass_bytes(class);
         unsigned count = bytes <= 8192 ? 6 : 1;
         allocate(bytes, count);
@@ -96,7 +96,7 @@ static size_t breaks(size_t count, size_t step)
 TEST(objects_allocated_one_after_the_other_are_neighbours)
 {
     kit_open(64 * MIB);
-    for (unsigned class = 1; class <= 28; class++) {
+    for (unsigned class = 1; class <= 28; class ++) {
         size_t count = UNIT_BYTES / sizeclass_bytes(class);
         allocate(sizeclass_bytes(class), count);
         CHECK_LE(breaks(count, sizeclass_bytes(class)), count <= 64 ? 0 : count / 16);
@@ -161,11 +161,11 @@ static void waves(unsigned class, uint64_t *random)
     size_t held = 0;
 
     for (unsigned wave = 0; wave < 24; wave++) {
-        size_t up = harness_random(random) % (most - held) + 1;
+        size_t up = min_size(harness_random(random) % MANY, most - held);
         for (size_t n = 0; n < up; n++) {
             counted_malloc(class, held++);
         }
-        size_t down = wave % 4 == 3 ? held : harness_random(random) % (held + 1);
+        size_t down = wave % 4 == 3 ? held : min_size(harness_random(random) % MANY, held);
         for (size_t n = 0; n < down; n++) {
             counted_free(class, --held);
         }
@@ -289,7 +289,7 @@ static void crowd_in(size_t bytes)
         threads[n] = kit_thread(hoard, (void *)(n + 1));
     }
     pthread_barrier_wait(&barrier);
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         cached += kit_class(class).objects_out * sizeclass_bytes(class);
     }
     struct hak_stats stats = kit_stats();
@@ -323,7 +323,7 @@ static void *make_few(void *size)
 TEST(the_first_foreign_object_goes_straight_back_to_its_slab)
 {
     kit_open(64 * MIB);
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         kit_elsewhere(make_few, (void *)(uintptr_t)sizeclass_bytes(class));
         CHECK_EQ(kit_class(class).objects_out, 8);
         hak_free(objects[0]);
@@ -357,7 +357,7 @@ TEST(a_drain_sends_everything_back_and_closes_the_bins)
 {
     kit_open(128 * MIB);
     struct thread *thread = here();
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         size_t count = min_size(1000, 2 * MIB / sizeclass_bytes(class));
         allocate(sizeclass_bytes(class), count);
         for (size_t n = 1; n < count; n++) {
@@ -395,7 +395,7 @@ TEST(bulk_calls_move_through_the_same_stack)
 TEST(without_the_layer_every_free_is_in_the_slab_at_once)
 {
     kit_open_with(64 * MIB, "HAKMEM_LAYERS", "pagebox,warmpool");
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         allocate(sizeclass_bytes(class), 20);
         CHECK_EQ(kit_class(class).objects_out, 20);
         for (unsigned n = 0; n < 20; n++) {

@@ -20,7 +20,7 @@ static unsigned owned(unsigned class)
 /* Allocates and frees a few objects of every class. */
 static void use_every_class(void)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         void *objects[10];
         for (unsigned n = 0; n < 10; n++) {
             objects[n] = hak_malloc(sizeclass_bytes(class));
@@ -36,7 +36,7 @@ TEST(every_class_has_a_box_unless_told_otherwise)
 {
     kit_open(128 * MIB);
     use_every_class();
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         CHECK_GE(owned(class), 1);
         /* Of the largest, one refill can take all that a slab has. */
         CHECK_GE(kit_class(class).box_hits, sizeclass_bytes(class) <= 8192);
@@ -48,7 +48,7 @@ TEST(only_the_classes_named_have_a_box)
 {
     kit_open_with(128 * MIB, "HAKMEM_TINY_PAGE_BOX_CLASSES", "4,18-20");
     use_every_class();
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         bool boxed = class == 4 || (class >= 18 && class <= 20);
         CHECK_EQ(owned(class) > 0, boxed);
         CHECK_EQ(kit_class(class).box_hits > 0, boxed);
@@ -60,7 +60,7 @@ TEST(without_the_layer_no_class_has_a_box)
 {
     kit_open_with(128 * MIB, "HAKMEM_LAYERS", "cache,warmpool");
     use_every_class();
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         CHECK_EQ(owned(class), 0);
     }
     CHECK_EQ(kit_stats().box_hits, 0);
@@ -121,8 +121,8 @@ TEST(the_box_takes_so_many_slabs_and_the_oldest_gives_way)
     }
     for (unsigned n = 0; n < PAGEBOX_SLABS + 3; n++) {
         pagebox_put_owner(thread, CLASS_64, units[n]);
-        CHECK_EQ(owned(CLASS_64), n < PAGEBOX_SLABS ? PAGEBOX_SLABS + 3 : PAGEBOX_SLABS + 2 - n +
-                                                                               PAGEBOX_SLABS);
+        CHECK_EQ(owned(CLASS_64),
+                 n < PAGEBOX_SLABS ? PAGEBOX_SLABS + 3 : PAGEBOX_SLABS + 2 - n + PAGEBOX_SLABS);
     }
     for (unsigned n = 0; n < PAGEBOX_SLABS + 3; n++) {
         uint64_t head = atomic_load(&thread->heap->slabs[units[n]].head);
@@ -168,7 +168,7 @@ TEST(of_several_emptied_slabs_the_box_keeps_one)
     static void *objects[2000];
     struct hak_region *heap = kit_open(32 * MIB);
 
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         size_t bytes = sizeclass_bytes(class);
         unsigned per_slab = sizeclass_capacity(class, sizeclasses[class].unit_count);
         size_t count = min_size(2000, min_size(3 * per_slab, 8 * MIB / bytes));
@@ -188,11 +188,11 @@ TEST(of_several_emptied_slabs_the_box_keeps_one)
     kit_close();
 }
 
-/* Neither cache nor warm pool: each call goes to the box, and the one slab must not go to and fro. */
+/* Neither cache nor warm pool: each call goes to the box; the one slab must not go to and fro. */
 TEST(a_lone_pair_of_malloc_and_free_does_not_bounce_its_slab)
 {
     kit_open_with(16 * MIB, "HAKMEM_LAYERS", "pagebox");
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         for (unsigned n = 0; n < 100; n++) {
             void *object = hak_malloc(sizeclass_bytes(class));
             CHECK(object != NULL);

@@ -90,7 +90,7 @@ static void check_state(enum slab_state state, unsigned free_objects)
 TEST(a_fresh_slab_is_owned_full_of_objects_and_of_its_class)
 {
     open_pool();
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         uint64_t before = free_units();
         unsigned units = sizeclasses[class].unit_count;
         own(class, 0);
@@ -500,8 +500,8 @@ TEST(frees_that_meet_a_slab_being_given_up_hide_no_room)
 }
 
 /*
- * The same with a timer's signal that stops the thread wherever it is in giving up; the handler acts as
- * the thread would that frees just then.
+ * The same with a timer's signal that stops the thread wherever it is in giving up; the handler
+ * acts as the thread would that frees just then.
  */
 static volatile sig_atomic_t armed, fired;
 
@@ -511,6 +511,7 @@ static void free_one_now(int unused)
     if (armed) {
         armed = 0;
         fired = 1;
+        /* NOLINTNEXTLINE(bugprone-signal-handler): no lock, and another thread's counters */
         sharedpool_release(held.heap->stray, CLASS_FEW, held.objects, 1);
     }
 }

@@ -33,10 +33,10 @@ TEST(the_table_follows_the_rule)
     CHECK_EQ(rule(bytes), CLASS_COUNT + 1);
     CHECK_EQ(hak_class_count(), CLASS_COUNT);
     CHECK_EQ(bytes[CLASS_COUNT], CLASS_BYTES_MAX);
-    for (unsigned class = 0; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 0; class <= CLASS_COUNT; class ++) {
         CHECK_EQ(sizeclass_bytes(class), bytes[class]);
     }
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         CHECK_EQ(bytes[class] % HAK_ALIGNMENT_MIN, 0);
         uint64_t one = (uint64_t)1 << RECIPROCAL_LOG2;
         CHECK_EQ(sizeclasses[class].reciprocal, one / bytes[class] + (one % bytes[class] != 0));
@@ -71,7 +71,7 @@ TEST(rounding_costs_at_most_a_fifth_above_128_bytes)
 
 TEST(slabs_waste_little_and_strand_little)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         unsigned units = sizeclasses[class].unit_count;
         size_t slab = (size_t)units << UNIT_LOG2;
         unsigned capacity = sizeclass_capacity(class, units);
@@ -86,7 +86,7 @@ TEST(slabs_waste_little_and_strand_little)
 
 TEST(the_least_slab_holds_an_object_and_a_unit_less_does_not)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         unsigned units = sizeclass_least_units(class);
         CHECK_GE(units, 1);
         CHECK_GE(units * UNIT_BYTES, sizeclass_bytes(class));
@@ -95,10 +95,10 @@ TEST(the_least_slab_holds_an_object_and_a_unit_less_does_not)
     }
 }
 
-/* Every byte of every slab, of the wished length and the shorter ones that fragmentation asks for. */
+/* Every byte of every slab, of the wished length and those that fragmentation asks for. */
 TEST(the_object_of_every_byte_of_every_slab_is_found)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         size_t bytes = sizeclass_bytes(class);
         size_t offset = 0;
         for (unsigned index = 0; offset < (size_t)sizeclasses[class].unit_count << UNIT_LOG2;
@@ -120,7 +120,7 @@ TEST(the_object_of_every_byte_of_every_slab_is_found)
  * the bytes on both sides of each border. */
 TEST(borders_of_objects_are_exact_in_a_slab_as_long_as_a_superslab)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         size_t bytes = sizeclass_bytes(class);
         for (size_t index = 1; index * bytes < SUPERSLAB_BYTES; index++) {
             CHECK_EQ(sizeclass_index(class, index * bytes), index);
@@ -131,7 +131,7 @@ TEST(borders_of_objects_are_exact_in_a_slab_as_long_as_a_superslab)
 
 static unsigned smallest_aligned(size_t size, size_t alignment)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         if (sizeclass_bytes(class) >= size && sizeclass_bytes(class) % alignment == 0) {
             return class;
         }
@@ -139,17 +139,22 @@ static unsigned smallest_aligned(size_t size, size_t alignment)
     return CLASS_NONE;
 }
 
+static void check_aligned(size_t size, size_t alignment)
+{
+    CHECK_EQ(sizeclass_aligned(size, alignment), smallest_aligned(size, alignment));
+}
+
 TEST(aligned_sizes_get_the_smallest_class_whose_objects_are_all_aligned)
 {
     for (size_t alignment = 1; alignment <= UNIT_BYTES; alignment *= 2) {
         size_t step = alignment < 64 ? 13 : 61;
         for (size_t size = 0; size <= CLASS_BYTES_MAX + 1000; size += step) {
-            CHECK_EQ(sizeclass_aligned(size, alignment), smallest_aligned(size, alignment));
+            check_aligned(size, alignment);
         }
-        for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+        for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
             size_t bytes = sizeclass_bytes(class);
             for (size_t size = bytes - 1; size <= bytes + 1; size++) {
-                CHECK_EQ(sizeclass_aligned(size, alignment), smallest_aligned(size, alignment));
+                check_aligned(size, alignment);
             }
         }
     }

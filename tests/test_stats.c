@@ -60,7 +60,7 @@ static void check_sums(void)
     struct hak_node_stats nodes = {0};
 
     CHECK_EQ(all.free_bytes + all.slab_bytes + all.large_bytes, all.size_bytes);
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         struct hak_class_stats one = kit_class(class);
         CHECK_EQ(one.object_bytes, sizeclass_bytes(class));
         sum.slab_bytes += one.slab_bytes;
@@ -115,11 +115,11 @@ static void check_model(void)
     CHECK_EQ(all.large_bytes, large_units * UNIT_BYTES);
     CHECK_EQ(all.large_allocs, large_allocs);
     CHECK_EQ(all.large_frees, large_frees);
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         CHECK_GE(kit_class(class).objects_out, live_in[class]);
     }
     cache_drain(thread_current(hak_region_default()));
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         CHECK_EQ(kit_class(class).objects_out, live_in[class]);
         small += live_in[class];
     }
@@ -324,7 +324,7 @@ TEST(figures_read_while_others_work_stay_within_the_region)
         CHECK_LE(stats.slab_free_bytes, stats.size_bytes);
         CHECK_GE(stats.refilled_objects, refilled); /* counters only go up */
         refilled = stats.refilled_objects;
-        for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+        for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
             struct hak_class_stats one = kit_class(class);
             CHECK_LE(one.objects_out * one.object_bytes, stats.size_bytes);
         }

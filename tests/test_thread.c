@@ -20,7 +20,7 @@ static struct kit_turns turns;
 /* Allocates and frees in every class and a large object; leaves its caches full. */
 static void *use_all(void *unused)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class++) {
+    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
         void *mine[64];
         size_t count = min_size(64, max_size(1, 128 * KIB / sizeclass_bytes(class)));
         for (size_t n = 0; n < count; n++) {

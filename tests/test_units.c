@@ -64,12 +64,12 @@ static bool model_free(unit_t first, size_t count)
     return memchr(world.taken + first, 1, count) == NULL;
 }
 
-/* Whether a run that the header promises to find is there. Runs over a SuperSlab, and alignments
- * over one, are made of wholly free SuperSlabs. */
+/* Whether a run that the header promises to find is there. Runs over a SuperSlab begin at one's
+ * start; shorter ones aligned to more than one need one that is wholly free. */
 static bool model_has(const struct segment *segment, size_t count, size_t alignment)
 {
     bool span = count > SUPERSLAB_UNITS || alignment > SUPERSLAB_BYTES;
-    size_t whole = span ? round_up(count, SUPERSLAB_UNITS) : count;
+    size_t whole = span && count < SUPERSLAB_UNITS ? SUPERSLAB_UNITS : count;
     unit_t end = first_of(segment) + (unit_t)length_of(segment);
 
     for (unit_t at = first_of(segment); at + whole <= end; at += span ? SUPERSLAB_UNITS : 1) {
@@ -97,9 +97,13 @@ static size_t model_largest(const struct segment *segment)
     for (unit_t n = 0; n < length_of(segment); n++) {
         unit_t unit = first_of(segment) + n;
         if (n % SUPERSLAB_UNITS == 0) {
+            size_t head = 0;
             run = 0;
-            span = model_free(unit, SUPERSLAB_UNITS) ? span + SUPERSLAB_UNITS : 0;
-            spans = max_size(spans, span);
+            while (head < SUPERSLAB_UNITS && !world.taken[unit + head]) {
+                head++;
+            }
+            spans = max_size(spans, span > 0 || head == SUPERSLAB_UNITS ? span + head : 0);
+            span = head == SUPERSLAB_UNITS ? span + SUPERSLAB_UNITS : 0;
         }
         run = world.taken[unit] ? 0 : run + 1;
         longest = max_size(longest, run);
@@ -374,7 +378,7 @@ static void *work(void *unused)
     (void)unused;
     while (harness_now_ms() < until_ms || count > 0) {
         bool over = harness_now_ms() >= until_ms;
-        if (over || count == 24 || (count > 0 && harness_random(&random) % 2 == 0)) {
+        if (count > 0 && (over || count == 24 || harness_random(&random) % 2 == 0)) {
             struct run *run = &held[harness_random(&random) % count];
             mark(run->first, run->count, me, 0);
             units_release(&world.region, run->first, run->count);
@@ -393,7 +397,8 @@ static void *work(void *unused)
         }
         if (first != UNIT_NONE) {
             mark(first, length, 0, me);
-            held[count++] = (struct run){.first = first, .count = length};
+            held[count] = (struct run){.first = first, .count = length};
+            count++;
         }
     }
     return NULL;
