@@ -37,14 +37,14 @@ static void unreserve(struct pool *pool, size_t bytes)
     atomic_fetch_sub_explicit(&pool->cached_bytes, bytes, memory_order_relaxed);
 }
 
-static size_t magazine_bytes(const struct thread *thread, unsigned class)
+static size_t magazine_bytes(const struct thread *thread, unsigned cls)
 {
-    return thread->caches[class].magazine_objects * sizeclass_bytes(class);
+    return thread->caches[cls].magazine_objects * sizeclass_bytes(cls);
 }
 
-static uint32_t magazine_get(struct thread *thread, unsigned class)
+static uint32_t magazine_get(struct thread *thread, unsigned cls)
 {
-    size_t bytes = magazine_bytes(thread, class);
+    size_t bytes = magazine_bytes(thread, cls);
     uint32_t magazine = thread->spare_magazine;
 
     if (!reserve(thread->pool, bytes)) {
@@ -61,9 +61,9 @@ static uint32_t magazine_get(struct thread *thread, unsigned class)
     return magazine;
 }
 
-static void magazine_put(struct thread *thread, unsigned class, uint32_t magazine)
+static void magazine_put(struct thread *thread, unsigned cls, uint32_t magazine)
 {
-    unreserve(thread->pool, magazine_bytes(thread, class));
+    unreserve(thread->pool, magazine_bytes(thread, cls));
     if (thread->spare_magazine == MAGAZINE_NONE) {
         thread->spare_magazine = magazine;
     } else {
@@ -72,30 +72,30 @@ static void magazine_put(struct thread *thread, unsigned class, uint32_t magazin
 }
 
 /* Makes a magazine the current one, with so many objects in it. */
-static void use_magazine(struct thread *thread, unsigned class, uint32_t magazine, unsigned objects)
+static void use_magazine(struct thread *thread, unsigned cls, uint32_t magazine, unsigned objects)
 {
-    struct bin *bin = &thread->bins[class];
+    struct bin *bin = &thread->bins[cls];
 
     bin->magazine = magazine;
     bin->low = magazine_slots(thread->pool, magazine);
     bin->top = bin->low + objects;
-    bin->limit = bin->low + thread->caches[class].magazine_objects;
+    bin->limit = bin->low + thread->caches[cls].magazine_objects;
 }
 
-static void use_inline(struct thread *thread, unsigned class, unsigned objects)
+static void use_inline(struct thread *thread, unsigned cls, unsigned objects)
 {
-    struct bin *bin = &thread->bins[class];
+    struct bin *bin = &thread->bins[cls];
 
     bin->magazine = MAGAZINE_NONE;
-    bin->low = thread->caches[class].slots;
+    bin->low = thread->caches[cls].slots;
     bin->top = bin->low + objects;
-    bin->limit = bin->low + thread->caches[class].inline_objects;
+    bin->limit = bin->low + thread->caches[cls].inline_objects;
 }
 
-static void open_bin(struct thread *thread, unsigned class)
+static void open_bin(struct thread *thread, unsigned cls)
 {
-    struct class_cache *cache = &thread->caches[class];
-    size_t bytes = sizeclass_bytes(class);
+    struct class_cache *cache = &thread->caches[cls];
+    size_t bytes = sizeclass_bytes(cls);
     size_t objects = INLINE_BYTES / bytes;
 
     objects = objects < 1 ? 1 : objects > CACHE_INLINE_OBJECTS ? CACHE_INLINE_OBJECTS : objects;
@@ -110,21 +110,21 @@ static void open_bin(struct thread *thread, unsigned class)
     cache->refill_next = REFILL_FIRST;
     cache->refills = 0;
     cache->flushes_alone = 0;
-    use_inline(thread, class, 0);
+    use_inline(thread, cls, 0);
 }
 
-static void send_back(struct thread *thread, unsigned class, void *const *pointers, unsigned count)
+static void send_back(struct thread *thread, unsigned cls, void *const *pointers, unsigned count)
 {
-    sharedpool_release(thread, class, pointers, count);
-    count_add(&thread->class_counts[class].cache_flushes, 1);
-    count_add(&thread->class_counts[class].flushed_objects, count);
+    sharedpool_release(thread, cls, pointers, count);
+    count_add(&thread->class_counts[cls].cache_flushes, 1);
+    count_add(&thread->class_counts[cls].flushed_objects, count);
 }
 
 /* Chain: the current magazine is full and goes below; another takes its place. */
-static void chain_current(struct thread *thread, unsigned class)
+static void chain_current(struct thread *thread, unsigned cls)
 {
-    struct class_cache *cache = &thread->caches[class];
-    struct bin *bin = &thread->bins[class];
+    struct class_cache *cache = &thread->caches[cls];
+    struct bin *bin = &thread->bins[cls];
     struct magazine_link *link = magazine_link(thread->pool, bin->magazine);
 
     link->older = cache->newest;
@@ -138,9 +138,9 @@ static void chain_current(struct thread *thread, unsigned class)
     bin->depth++;
 }
 
-static uint32_t unchain_oldest(struct thread *thread, unsigned class)
+static uint32_t unchain_oldest(struct thread *thread, unsigned cls)
 {
-    struct class_cache *cache = &thread->caches[class];
+    struct class_cache *cache = &thread->caches[cls];
     uint32_t magazine = cache->oldest;
     uint32_t newer = magazine_link(thread->pool, magazine)->newer;
 
@@ -150,13 +150,13 @@ static uint32_t unchain_oldest(struct thread *thread, unsigned class)
     } else {
         magazine_link(thread->pool, newer)->older = MAGAZINE_NONE;
     }
-    thread->bins[class].depth--;
+    thread->bins[cls].depth--;
     return magazine;
 }
 
-static uint32_t unchain_newest(struct thread *thread, unsigned class)
+static uint32_t unchain_newest(struct thread *thread, unsigned cls)
 {
-    struct class_cache *cache = &thread->caches[class];
+    struct class_cache *cache = &thread->caches[cls];
     uint32_t magazine = cache->newest;
     uint32_t older = magazine_link(thread->pool, magazine)->older;
 
@@ -166,18 +166,18 @@ static uint32_t unchain_newest(struct thread *thread, unsigned class)
     } else {
         magazine_link(thread->pool, older)->newer = MAGAZINE_NONE;
     }
-    thread->bins[class].depth--;
+    thread->bins[cls].depth--;
     return magazine;
 }
 
 /* The stack was too short, or is longer than it need be. */
-static void adapt(struct thread *thread, unsigned class)
+static void adapt(struct thread *thread, unsigned cls)
 {
-    struct class_cache *cache = &thread->caches[class];
-    struct bin *bin = &thread->bins[class];
+    struct class_cache *cache = &thread->caches[cls];
+    struct bin *bin = &thread->bins[cls];
 
     if (cache->refills > 0) {
-        size_t most = min_size(CACHE_OBJECTS_MAX, CACHE_BYTES_MAX / sizeclass_bytes(class));
+        size_t most = min_size(CACHE_OBJECTS_MAX, CACHE_BYTES_MAX / sizeclass_bytes(cls));
         if ((bin->depth_max + 2U) * cache->magazine_objects <= most) {
             bin->depth_max++;
         }
@@ -192,9 +192,9 @@ static void adapt(struct thread *thread, unsigned class)
 }
 
 /* Half of the current array, the older half, goes back. */
-static void flush_half(struct thread *thread, unsigned class)
+static void flush_half(struct thread *thread, unsigned cls)
 {
-    struct bin *bin = &thread->bins[class];
+    struct bin *bin = &thread->bins[cls];
     unsigned held = (unsigned)(bin->top - bin->low);
     unsigned half = (held + 1) / 2;
     void *old[MAGAZINE_OBJECTS];
@@ -202,94 +202,94 @@ static void flush_half(struct thread *thread, unsigned class)
     __builtin_memcpy(old, bin->low, half * sizeof(void *));
     __builtin_memmove(bin->low, bin->low + half, (held - half) * sizeof(void *));
     bin->top -= half;
-    send_back(thread, class, old, half);
+    send_back(thread, cls, old, half);
 }
 
-static void flush_oldest(struct thread *thread, unsigned class)
+static void flush_oldest(struct thread *thread, unsigned cls)
 {
-    uint32_t magazine = unchain_oldest(thread, class);
-    struct class_cache *cache = &thread->caches[class];
-    struct bin *bin = &thread->bins[class];
+    uint32_t magazine = unchain_oldest(thread, cls);
+    struct class_cache *cache = &thread->caches[cls];
+    struct bin *bin = &thread->bins[cls];
 
-    chain_current(thread, class);
-    send_back(thread, class, magazine_slots(thread->pool, magazine), cache->magazine_objects);
+    chain_current(thread, cls);
+    send_back(thread, cls, magazine_slots(thread->pool, magazine), cache->magazine_objects);
     if (bin->depth > bin->depth_max) {
         /* It has been shortened: one more goes. */
-        uint32_t more = unchain_oldest(thread, class);
-        send_back(thread, class, magazine_slots(thread->pool, more), cache->magazine_objects);
-        magazine_put(thread, class, more);
+        uint32_t more = unchain_oldest(thread, cls);
+        send_back(thread, cls, magazine_slots(thread->pool, more), cache->magazine_objects);
+        magazine_put(thread, cls, more);
     }
-    use_magazine(thread, class, magazine, 0);
+    use_magazine(thread, cls, magazine, 0);
 }
 
-static void make_room(struct thread *thread, unsigned class)
+static void make_room(struct thread *thread, unsigned cls)
 {
-    struct bin *bin = &thread->bins[class];
-    struct class_cache *cache = &thread->caches[class];
+    struct bin *bin = &thread->bins[cls];
+    struct class_cache *cache = &thread->caches[cls];
     uint32_t magazine = MAGAZINE_NONE;
 
     if (inline_now(bin)) {
         if (cache->magazine_objects > cache->inline_objects) {
-            magazine = magazine_get(thread, class);
+            magazine = magazine_get(thread, cls);
         }
         if (magazine == MAGAZINE_NONE) {
-            flush_half(thread, class);
+            flush_half(thread, cls);
             return;
         }
         unsigned held = (unsigned)(bin->top - bin->low);
         __builtin_memcpy(magazine_slots(thread->pool, magazine), bin->low, held * sizeof(void *));
-        use_magazine(thread, class, magazine, held);
+        use_magazine(thread, cls, magazine, held);
         return;
     }
     if (bin->depth < bin->depth_max) {
-        magazine = magazine_get(thread, class);
+        magazine = magazine_get(thread, cls);
     }
     if (magazine != MAGAZINE_NONE) {
-        chain_current(thread, class);
-        use_magazine(thread, class, magazine, 0);
+        chain_current(thread, cls);
+        use_magazine(thread, cls, magazine, 0);
         return;
     }
-    adapt(thread, class);
+    adapt(thread, cls);
     if (bin->depth > 0) {
-        flush_oldest(thread, class);
+        flush_oldest(thread, cls);
     } else {
-        flush_half(thread, class);
+        flush_half(thread, cls);
     }
 }
 
-void cache_full(struct thread *thread, unsigned class, void *pointer)
+void cache_full(struct thread *thread, unsigned cls, void *pointer)
 {
-    struct bin *bin = &thread->bins[class];
-    struct class_cache *cache = &thread->caches[class];
+    struct bin *bin = &thread->bins[cls];
+    struct class_cache *cache = &thread->caches[cls];
 
     if (!cache->open) {
         if (++cache->direct_frees >= DIRECT_FREES && (thread->heap->layers & LAYER_CACHE) != 0) {
             cache->direct_frees = 0;
-            open_bin(thread, class);
+            open_bin(thread, cls);
         }
         if (!cache->open) {
-            sharedpool_release(thread, class, &pointer, 1);
+            sharedpool_release(thread, cls, &pointer, 1);
             return;
         }
     }
     if (bin->top == bin->limit) {
-        make_room(thread, class);
+        make_room(thread, cls);
     }
     *bin->top++ = pointer;
 }
 
 /* How many the next refill asks for: few at first, so that a class used once costs little. */
-static unsigned refill_size(struct thread *thread, unsigned class)
+static unsigned refill_size(struct thread *thread, unsigned cls)
 {
-    struct class_cache *cache = &thread->caches[class];
-    struct bin *bin = &thread->bins[class];
+    struct class_cache *cache = &thread->caches[cls];
+    struct bin *bin = &thread->bins[cls];
     unsigned want = cache->refill_next;
 
     if (inline_now(bin) && want > cache->inline_objects &&
         cache->magazine_objects > cache->inline_objects) {
-        uint32_t magazine = magazine_get(thread, class);
+        uint32_t magazine = magazine_get(thread, cls);
         if (magazine != MAGAZINE_NONE) {
-            use_magazine(thread, class, magazine, 0);
+            use_magazine(thread, cls, magazine, 0);
         }
     }
     unsigned room = (unsigned)(bin->limit - bin->low);
@@ -302,52 +302,52 @@ static unsigned refill_size(struct thread *thread, unsigned class)
 }
 
 /* From the chain, without asking below: true where the bin has objects now. */
-static bool fall_back(struct thread *thread, unsigned class)
+static bool fall_back(struct thread *thread, unsigned cls)
 {
-    struct bin *bin = &thread->bins[class];
+    struct bin *bin = &thread->bins[cls];
 
     if (bin->depth == 0) {
         return false;
     }
-    magazine_put(thread, class, bin->magazine);
-    uint32_t magazine = unchain_newest(thread, class);
-    use_magazine(thread, class, magazine, thread->caches[class].magazine_objects);
+    magazine_put(thread, cls, bin->magazine);
+    uint32_t magazine = unchain_newest(thread, cls);
+    use_magazine(thread, cls, magazine, thread->caches[cls].magazine_objects);
     return true;
 }
 
-void *cache_empty(struct thread *thread, unsigned class)
+void *cache_empty(struct thread *thread, unsigned cls)
 {
-    struct class_cache *cache = &thread->caches[class];
-    struct bin *bin = &thread->bins[class];
+    struct class_cache *cache = &thread->caches[cls];
+    struct bin *bin = &thread->bins[cls];
     void *object;
 
-    if (fall_back(thread, class)) {
+    if (fall_back(thread, cls)) {
         return *--bin->top;
     }
     if (!cache->open && (thread->heap->layers & LAYER_CACHE) != 0) {
-        open_bin(thread, class);
+        open_bin(thread, cls);
     }
     if (cache->open) {
-        unsigned want = refill_size(thread, class);
-        unsigned got = refill(thread, class, bin->low, want);
+        unsigned want = refill_size(thread, cls);
+        unsigned got = refill(thread, cls, bin->low, want);
         if (likely(got > 0)) {
             cache->refills = (uint8_t)(cache->refills + (cache->refills < UINT8_MAX));
             bin->top = bin->low + got - 1;
             return *bin->top;
         }
-    } else if (refill(thread, class, &object, 1) == 1) {
+    } else if (refill(thread, cls, &object, 1) == 1) {
         return object;
     }
-    return refill_exhausted(thread, class);
+    return refill_exhausted(thread, cls);
 }
 
-unsigned cache_take(struct thread *thread, unsigned class, void **out, unsigned want)
+unsigned cache_take(struct thread *thread, unsigned cls, void **out, unsigned want)
 {
-    struct bin *bin = &thread->bins[class];
+    struct bin *bin = &thread->bins[cls];
     unsigned held = (unsigned)(bin->top - bin->low);
 
     if (held == 0) {
-        void *pointer = cache_empty(thread, class);
+        void *pointer = cache_empty(thread, cls);
         if (pointer == NULL) {
             return 0;
         }
@@ -360,27 +360,27 @@ unsigned cache_take(struct thread *thread, unsigned class, void **out, unsigned 
     return count;
 }
 
-static void drain_class(struct thread *thread, unsigned class)
+static void drain_class(struct thread *thread, unsigned cls)
 {
-    struct class_cache *cache = &thread->caches[class];
-    struct bin *bin = &thread->bins[class];
+    struct class_cache *cache = &thread->caches[cls];
+    struct bin *bin = &thread->bins[cls];
 
     if (!cache->open) {
         return;
     }
     unsigned held = (unsigned)(bin->top - bin->low);
     if (held > 0) {
-        send_back(thread, class, bin->low, held);
+        send_back(thread, cls, bin->low, held);
     }
     if (!inline_now(bin)) {
-        magazine_put(thread, class, bin->magazine);
+        magazine_put(thread, cls, bin->magazine);
     }
     while (bin->depth > 0) {
-        uint32_t magazine = unchain_newest(thread, class);
-        send_back(thread, class, magazine_slots(thread->pool, magazine), cache->magazine_objects);
-        magazine_put(thread, class, magazine);
+        uint32_t magazine = unchain_newest(thread, cls);
+        send_back(thread, cls, magazine_slots(thread->pool, magazine), cache->magazine_objects);
+        magazine_put(thread, cls, magazine);
     }
-    unreserve(thread->pool, cache->inline_objects * sizeclass_bytes(class));
+    unreserve(thread->pool, cache->inline_objects * sizeclass_bytes(cls));
     cache->open = 0;
     bin->top = bin->low = bin->limit = NULL;
     bin->magazine = MAGAZINE_NONE;
@@ -388,8 +388,8 @@ static void drain_class(struct thread *thread, unsigned class)
 
 void cache_drain(struct thread *thread)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        drain_class(thread, class);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        drain_class(thread, cls);
     }
     if (thread->spare_magazine != MAGAZINE_NONE) {
         magazine_give_back(thread->pool, thread->spare_magazine);
@@ -400,9 +400,9 @@ void cache_drain(struct thread *thread)
 void cache_init(struct thread *thread)
 {
     thread->spare_magazine = MAGAZINE_NONE;
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        struct class_cache *cache = &thread->caches[class];
-        size_t objects = thread->pool->batch_bytes / sizeclass_bytes(class);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        struct class_cache *cache = &thread->caches[cls];
+        size_t objects = thread->pool->batch_bytes / sizeclass_bytes(cls);
 
         cache->newest = cache->oldest = MAGAZINE_NONE;
         cache->magazine_objects = (uint16_t)(objects < 2                  ? 2
@@ -410,15 +410,15 @@ void cache_init(struct thread *thread)
                                                                           : objects);
         cache->open = 0;
         cache->direct_frees = 0;
-        thread->bins[class] = (struct bin){.magazine = MAGAZINE_NONE, .depth = 0, .depth_max = 1};
+        thread->bins[cls] = (struct bin){.magazine = MAGAZINE_NONE, .depth = 0, .depth_max = 1};
     }
 }
 
 bool cache_check(const struct thread *thread)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        const struct class_cache *cache = &thread->caches[class];
-        const struct bin *bin = &thread->bins[class];
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        const struct class_cache *cache = &thread->caches[cls];
+        const struct bin *bin = &thread->bins[cls];
         unsigned depth = 0;
         uint32_t older = MAGAZINE_NONE;
 

@@ -26,11 +26,11 @@
 #include "alloc/thread.h"
 
 /* The bin had nothing: an object, or NULL where the node is exhausted (errno set). */
-void *cache_empty(struct thread *thread, unsigned class);
+void *cache_empty(struct thread *thread, unsigned cls);
 /* The bin had no room: takes the object all the same. */
-void cache_full(struct thread *thread, unsigned class, void *pointer);
+void cache_full(struct thread *thread, unsigned cls, void *pointer);
 /* Count objects, as far as the bin and one refill have them, to out; how many. */
-unsigned cache_take(struct thread *thread, unsigned class, void **out, unsigned want);
+unsigned cache_take(struct thread *thread, unsigned cls, void **out, unsigned want);
 /* Sends everything back and closes the bins. */
 void cache_drain(struct thread *thread);
 /* Class-wise limits for the thread's pool; bins closed. */

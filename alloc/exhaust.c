@@ -39,7 +39,7 @@ bool exhaust_relieve(struct thread *thread, enum exhaust_step step, size_t size_
     return false;
 }
 
-void *exhaust_other_node(struct thread *thread, unsigned class)
+void *exhaust_other_node(struct thread *thread, unsigned cls)
 {
     struct hak_region *heap = thread->heap;
 
@@ -48,7 +48,7 @@ void *exhaust_other_node(struct thread *thread, unsigned class)
     }
     for (uint32_t n = 0; n + 1 < heap->pool_count; n++) {
         struct pool *pool = &heap->pools[thread->pool->nearest[n]];
-        void *object = refill_from_pool(thread, pool, class);
+        void *object = refill_from_pool(thread, pool, cls);
         if (object != NULL) {
             count_add(&thread->counts.other_node_allocs, 1);
             return object;
@@ -58,7 +58,7 @@ void *exhaust_other_node(struct thread *thread, unsigned class)
 }
 
 void exhaust_record(struct thread *thread, struct pool *pool, size_t size_bytes, size_t alignment,
-                    unsigned class)
+                    unsigned cls)
 {
     struct thread_error *error = &thread->error;
 
@@ -73,7 +73,7 @@ void exhaust_record(struct thread *thread, struct pool *pool, size_t size_bytes,
         .kind = HAK_ERROR_EXHAUSTED,
         .code = -ENOMEM,
         .node = pool->segment->node,
-        .size_class = class,
+        .size_class = cls,
         .size_bytes = size_bytes,
         .alignment = alignment,
         /* Relaxed: figures for a person. */

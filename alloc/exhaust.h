@@ -20,10 +20,10 @@ enum exhaust_step { EXHAUST_OWN = 0, EXHAUST_IDLE, EXHAUST_RECLAIMER, EXHAUST_ST
 /* One rung; false where it cannot have helped. size_bytes: for the reclaimer. */
 HAK_COLD bool exhaust_relieve(struct thread *thread, enum exhaust_step step, size_t size_bytes);
 /* An object of the class from the nearest other node that has one, as the policy allows. */
-HAK_COLD void *exhaust_other_node(struct thread *thread, unsigned class);
+HAK_COLD void *exhaust_other_node(struct thread *thread, unsigned cls);
 /* Sets errno to ENOMEM and the thread's record. class 0: a large object. */
 HAK_COLD void exhaust_record(struct thread *thread, struct pool *pool, size_t size_bytes,
-                             size_t alignment, unsigned class);
+                             size_t alignment, unsigned cls);
 /* An allocation call with an impossible argument, or one without a region (thread NULL). */
 HAK_COLD void exhaust_refuse(struct thread *thread, enum hak_error_kind kind, int code,
                              size_t size_bytes, size_t alignment, int node);

@@ -63,13 +63,13 @@ static struct hak_region *slow_step(struct hak_region *heap, size_t size, size_t
 static HAK_COLD void *malloc_stray(struct hak_region *heap, size_t size, size_t alignment)
 {
     struct thread *stray = heap->stray;
-    unsigned class = alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX
-                         ? sizeclass_aligned(size, max_size(alignment, HAK_ALIGNMENT_MIN))
-                         : CLASS_NONE;
+    unsigned cls = alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX
+                       ? sizeclass_aligned(size, max_size(alignment, HAK_ALIGNMENT_MIN))
+                       : CLASS_NONE;
 
     for (uint32_t n = 0; n < heap->pool_count; n++) {
-        void *object = class != CLASS_NONE
-                           ? refill_from_pool(stray, &heap->pools[n], class)
+        void *object = cls != CLASS_NONE
+                           ? refill_from_pool(stray, &heap->pools[n], cls)
                            : large_alloc_in(stray, &heap->pools[n], size, alignment, NULL);
         if (object != NULL || heap->exhausted != HAK_EXHAUSTED_ANY_NODE) {
             if (object != NULL) {
@@ -99,7 +99,7 @@ static HAK_COLD void *malloc_large(struct hak_region *heap, size_t size, size_t 
                           : malloc_stray(heap, size, alignment);
 }
 
-static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned class, size_t size,
+static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned cls, size_t size,
                                        size_t alignment)
 {
     struct thread *thread;
@@ -110,13 +110,13 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned class, 
         return NULL;
     }
     if (unlikely(thread == NULL)) {
-        return malloc_stray(heap, sizeclass_bytes(class), alignment);
+        return malloc_stray(heap, sizeclass_bytes(cls), alignment);
     }
     /* The thread may have been attached or moved just now: its bin may have objects after all. */
-    if (bin_pop(&thread->bins[class], &object)) {
+    if (bin_pop(&thread->bins[cls], &object)) {
         return object;
     }
-    object = cache_empty(thread, class);
+    object = cache_empty(thread, cls);
     if (unlikely(object == NULL)) {
         thread->error.size_bytes = size;
         thread->error.alignment = alignment;
@@ -136,20 +136,20 @@ void *malloc_miss(size_t size, struct hak_region *heap)
 
 static void free_object(struct hak_region *heap, struct thread *thread, unit_t unit, void *pointer)
 {
-    unsigned class = heap_class(heap, unit);
+    unsigned cls = heap_class(heap, unit);
 
-    if (class == CLASS_NONE) {
+    if (cls == CLASS_NONE) {
         misuse_report(heap, pointer, MISUSE_NOT_ALLOCATED);
-    } else if (class == CLASS_LARGE_HEAD) {
+    } else if (cls == CLASS_LARGE_HEAD) {
         large_free(thread != NULL ? thread : heap->stray, unit, pointer);
-    } else if (class == CLASS_LARGE_BODY) {
+    } else if (cls == CLASS_LARGE_BODY) {
         misuse_report(heap, pointer, MISUSE_INTERIOR);
     } else if (unlikely(thread == NULL)) {
-        sharedpool_release(heap->stray, class, &pointer, 1);
+        sharedpool_release(heap->stray, cls, &pointer, 1);
     } else if (heap_pool_of(heap, unit) != thread->pool) {
-        outbox_put_owner(thread, heap_pool_of(heap, unit)->index, sizeclass_bytes(class), pointer);
+        outbox_put_owner(thread, heap_pool_of(heap, unit)->index, sizeclass_bytes(cls), pointer);
     } else {
-        cache_full(thread, class, pointer);
+        cache_full(thread, cls, pointer);
     }
 }
 
@@ -210,7 +210,7 @@ static void *calloc_any(struct hak_region *heap, unsigned id, size_t count, size
 
 static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment, size_t size)
 {
-    unsigned class = CLASS_NONE;
+    unsigned cls = CLASS_NONE;
 
     if (unlikely(alignment == 0 || (alignment & (alignment - 1)) != 0 ||
                  alignment > HAK_ALIGNMENT_MAX)) {
@@ -220,35 +220,35 @@ static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment,
         return malloc_any(heap, id, size);
     }
     if (alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX) {
-        class = sizeclass_aligned(size, alignment);
+        cls = sizeclass_aligned(size, alignment);
     }
-    if (class == CLASS_NONE) {
+    if (cls == CLASS_NONE) {
         return malloc_large(heap, size, alignment, NULL);
     }
     void *object;
-    if (likely(bin_pop(&thread_self[id].active->bins[class], &object))) {
+    if (likely(bin_pop(&thread_self[id].active->bins[cls], &object))) {
         return object;
     }
-    return malloc_class(heap, class, size, alignment);
+    return malloc_class(heap, cls, size, alignment);
 }
 
 /* Usable bytes of the object that begins at the pointer; 0 where none does. */
 static size_t usable(struct hak_region *heap, const void *pointer)
 {
     unit_t unit = region_unit(&heap->area, pointer);
-    unsigned class = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
+    unsigned cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
 
-    if (class == CLASS_LARGE_HEAD) {
+    if (cls == CLASS_LARGE_HEAD) {
         return pointer == region_address(&heap->area, unit) ? large_bytes(heap, unit) : 0;
     }
-    if (class == CLASS_NONE || class > CLASS_COUNT) {
+    if (cls == CLASS_NONE || cls > CLASS_COUNT) {
         return 0;
     }
     unit_t head = heap_slab_head(heap, unit);
     const struct slab *slab = &heap->slabs[head];
-    size_t bytes = sizeclass_bytes(class);
+    size_t bytes = sizeclass_bytes(cls);
     size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));
-    unsigned index = sizeclass_index(class, offset);
+    unsigned index = sizeclass_index(cls, offset);
     /* Relaxed: whoever asks for a live object knows of its allocation. */
     uint64_t word = atomic_load_explicit(&slab->bits[index / 64], memory_order_relaxed);
     uint64_t state = atomic_load_explicit(&slab->head, memory_order_relaxed);
@@ -337,9 +337,9 @@ HAK_INLINE size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t s
     if (unlikely(size > CLASS_BYTES_MAX)) {
         return malloc_bulk_large(heap, size, count, out);
     }
-    unsigned class = sizeclass_of(size);
+    unsigned cls = sizeclass_of(size);
     while (got < count) {
-        struct bin *bin = &thread_self[id].active->bins[class];
+        struct bin *bin = &thread_self[id].active->bins[cls];
         size_t held = min_size((size_t)(bin->top - bin->low), count - got);
         if (likely(held != 0)) {
             bin->top -= held;
@@ -347,7 +347,7 @@ HAK_INLINE size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t s
             got += held;
             continue;
         }
-        out[got] = malloc_class(heap, class, size, 0);
+        out[got] = malloc_class(heap, cls, size, 0);
         if (unlikely(out[got] == NULL)) {
             break;
         }

@@ -104,8 +104,8 @@ static int place_partial(struct hak_region *heap, struct pool *pool, struct hak_
     if (memory == NULL) {
         return error->code;
     }
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        bitset_place(&pool->partial[class], memory, pool->unit_count);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        bitset_place(&pool->partial[cls], memory, pool->unit_count);
         memory += each;
     }
     return 0;
@@ -296,9 +296,9 @@ bool heap_check(struct hak_region *heap)
         uint32_t free_units = atomic_load_explicit(&region_entry(&heap->area, unit)->free_units,
                                                    memory_order_acquire);
         bool is_free = (free_units >> (unit % SUPERSLAB_UNITS)) & 1;
-        unsigned class = heap_class(heap, unit);
-        if (is_free != (class == CLASS_NONE) ||
-            (class == CLASS_LARGE_HEAD && !large_check(heap, unit))) {
+        unsigned cls = heap_class(heap, unit);
+        if (is_free != (cls == CLASS_NONE) ||
+            (cls == CLASS_LARGE_HEAD && !large_check(heap, unit))) {
             return false;
         }
     }

@@ -113,9 +113,9 @@ HAK_INLINE unsigned heap_class(const struct hak_region *heap, unit_t unit)
     return atomic_load_explicit(&heap->class_map[unit], memory_order_relaxed) >> CLASS_MAP_SHIFT;
 }
 
-HAK_INLINE void heap_set_class(struct hak_region *heap, unit_t first, size_t count, unsigned class)
+HAK_INLINE void heap_set_class(struct hak_region *heap, unit_t first, size_t count, unsigned cls)
 {
-    uint8_t entry = (uint8_t)(class << CLASS_MAP_SHIFT);
+    uint8_t entry = (uint8_t)(cls << CLASS_MAP_SHIFT);
 
     for (size_t n = 0; n < count; n++) {
         /* Relaxed: handing out the object, or giving back the units, orders it. */

@@ -55,7 +55,7 @@ static void describe(struct hak_region *heap, const void *pointer, struct hak_er
                       (void *)(heap->area.base + heap->area.bytes));
         return;
     }
-    unsigned class = heap_class(heap, unit);
+    unsigned cls = heap_class(heap, unit);
     unit_t head = heap_slab_head(heap, unit);
     size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));
     uint64_t word = atomic_load_explicit(&heap->slabs[head].head, memory_order_relaxed);
@@ -63,17 +63,17 @@ static void describe(struct hak_region *heap, const void *pointer, struct hak_er
     error->node = region_segment_of(&heap->area, unit)->node;
     errlog_append(error->message, room, "; SuperSlab %u, node %d", unit / SUPERSLAB_UNITS,
                   error->node);
-    if (class == CLASS_NONE) {
+    if (cls == CLASS_NONE) {
         errlog_append(error->message, room, ", unit %u: free", unit);
-    } else if (class > CLASS_COUNT) {
+    } else if (cls > CLASS_COUNT) {
         errlog_append(error->message, room, ", unit %u: %s of a large object", unit,
-                      class == CLASS_LARGE_HEAD ? "head" : "body");
+                      cls == CLASS_LARGE_HEAD ? "head" : "body");
     } else {
-        size_t bytes = sizeclass_bytes(class);
-        error->size_class = class;
+        size_t bytes = sizeclass_bytes(cls);
+        error->size_class = cls;
         errlog_append(error->message, room,
                       ", slab at unit %u (%s), class %u of %zu bytes, object %zu, byte %zu of it",
-                      head, state_words(head_state(word)), class, bytes, offset / bytes,
+                      head, state_words(head_state(word)), cls, bytes, offset / bytes,
                       offset % bytes);
     }
 }
@@ -92,20 +92,20 @@ static void say(const char *message)
 enum misuse_kind misuse_kind_of(struct hak_region *heap, const void *pointer)
 {
     unit_t unit = region_unit(&heap->area, pointer);
-    unsigned class = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
+    unsigned cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
 
     if (unit == UNIT_NONE) {
         return heap_containing(pointer) != NULL ? MISUSE_OTHER_REGION : MISUSE_FOREIGN;
     }
-    if (class == CLASS_NONE) {
+    if (cls == CLASS_NONE) {
         return MISUSE_NOT_ALLOCATED;
     }
-    if (class > CLASS_COUNT) {
+    if (cls > CLASS_COUNT) {
         return MISUSE_INTERIOR;
     }
     unit_t head = heap_slab_head(heap, unit);
     size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));
-    return offset % sizeclass_bytes(class) != 0 ? MISUSE_INTERIOR : MISUSE_FREED_TWICE;
+    return offset % sizeclass_bytes(cls) != 0 ? MISUSE_INTERIOR : MISUSE_FREED_TWICE;
 }
 
 void misuse_report(struct hak_region *heap, const void *pointer, enum misuse_kind kind)

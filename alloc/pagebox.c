@@ -18,9 +18,9 @@ static void remove_entry(struct pagebox *box, unsigned n)
     }
 }
 
-unsigned pagebox_take_owner(struct thread *thread, unsigned class, void **out, unsigned want)
+unsigned pagebox_take_owner(struct thread *thread, unsigned cls, void **out, unsigned want)
 {
-    struct pagebox *box = &thread->boxes[class];
+    struct pagebox *box = &thread->boxes[cls];
 
     for (unsigned n = 0; n < box->count; n++) {
         unsigned cursor = box->cursor[n];
@@ -35,9 +35,9 @@ unsigned pagebox_take_owner(struct thread *thread, unsigned class, void **out, u
     return 0;
 }
 
-void pagebox_put_owner(struct thread *thread, unsigned class, unit_t unit)
+void pagebox_put_owner(struct thread *thread, unsigned cls, unit_t unit)
 {
-    struct pagebox *box = &thread->boxes[class];
+    struct pagebox *box = &thread->boxes[cls];
 
     if (box->count == PAGEBOX_SLABS) {
         box->count--;
@@ -61,9 +61,9 @@ static bool all_free(const struct thread *thread, const struct pagebox *box, uns
     return slab_look(slab, head, 0) == SLAB_ALL_FREE;
 }
 
-void pagebox_emptied_owner(struct thread *thread, unsigned class, unit_t unit)
+void pagebox_emptied_owner(struct thread *thread, unsigned cls, unit_t unit)
 {
-    struct pagebox *box = &thread->boxes[class];
+    struct pagebox *box = &thread->boxes[cls];
     unsigned which = 0;
     unsigned empty = 0;
 
@@ -82,9 +82,9 @@ void pagebox_emptied_owner(struct thread *thread, unsigned class, unit_t unit)
     }
 }
 
-void pagebox_drain_owner(struct thread *thread, unsigned class)
+void pagebox_drain_owner(struct thread *thread, unsigned cls)
 {
-    struct pagebox *box = &thread->boxes[class];
+    struct pagebox *box = &thread->boxes[cls];
 
     while (box->count > 0) {
         box->count--;

@@ -10,18 +10,18 @@
 #include "alloc/thread.h"
 
 /* Up to want objects from the slabs of the box; 0 where none has any. */
-unsigned pagebox_take_owner(struct thread *thread, unsigned class, void **out, unsigned want);
+unsigned pagebox_take_owner(struct thread *thread, unsigned cls, void **out, unsigned want);
 /* Puts a slab that the thread owns on top; the oldest gives way where the box is full. */
-void pagebox_put_owner(struct thread *thread, unsigned class, unit_t unit);
+void pagebox_put_owner(struct thread *thread, unsigned cls, unit_t unit);
 /* A batch filled a word of the slab's bitmap: if it is one of ours, and empty, and the box has
  * another empty one, it goes back. */
-void pagebox_emptied_owner(struct thread *thread, unsigned class, unit_t unit);
+void pagebox_emptied_owner(struct thread *thread, unsigned cls, unit_t unit);
 /* Gives all slabs of the class up. */
-void pagebox_drain_owner(struct thread *thread, unsigned class);
+void pagebox_drain_owner(struct thread *thread, unsigned cls);
 /* Whether the class uses its box (HAKMEM_TINY_PAGE_BOX_CLASSES, HAKMEM_LAYERS). */
-HAK_INLINE bool pagebox_used(const struct thread *thread, unsigned class)
+HAK_INLINE bool pagebox_used(const struct thread *thread, unsigned cls)
 {
-    return (thread->heap->page_box_classes >> class) & 1;
+    return (thread->heap->page_box_classes >> cls) & 1;
 }
 
 #endif

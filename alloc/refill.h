@@ -14,11 +14,11 @@
 
 /* 1 to want objects, those of a bitmap word highest address first, so that a stack hands neighbours
  * out one after the other; 0 where the thread's node has none at hand. */
-unsigned refill(struct thread *thread, unsigned class, void **out, unsigned want);
+unsigned refill(struct thread *thread, unsigned cls, void **out, unsigned want);
 /* The rest of the ladder, for one object; NULL at its end, with errno and the record. The thread's
  * caches and boxes may be empty and closed afterwards. */
-HAK_COLD void *refill_exhausted(struct thread *thread, unsigned class);
+HAK_COLD void *refill_exhausted(struct thread *thread, unsigned cls);
 /* One object straight from a pool's slabs, whatever the thread's home; NULL. */
-void *refill_from_pool(struct thread *thread, struct pool *pool, unsigned class);
+void *refill_from_pool(struct thread *thread, struct pool *pool, unsigned cls);
 
 #endif

@@ -11,11 +11,11 @@
 
 /* Clears the published bit of a slab of the class and makes the slab OWNED; false where somebody
  * was faster or the bit was a leftover. */
-bool sharedpool_claim(struct pool *pool, unsigned class, unit_t unit);
+bool sharedpool_claim(struct pool *pool, unsigned cls, unit_t unit);
 /* The slab with room at the lowest address, now OWNED; UNIT_NONE. */
-unit_t sharedpool_acquire_partial(struct pool *pool, unsigned class);
+unit_t sharedpool_acquire_partial(struct pool *pool, unsigned cls);
 /* A slab made of free units, now OWNED and full of free objects; UNIT_NONE. */
-unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned class);
+unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned cls);
 
 /* The owner gives a slab up; an empty one's units go to everybody. */
 void sharedpool_give_up(struct thread *by, unit_t unit);
@@ -25,7 +25,7 @@ void sharedpool_give_up(struct thread *by, unit_t unit);
  * what they must be, or CLASS_NONE for whatever the class map says. Pointers that are no allocated
  * objects are reported (misuse.h).
  */
-void sharedpool_release(struct thread *by, unsigned class, void *const *pointers, unsigned count);
+void sharedpool_release(struct thread *by, unsigned cls, void *const *pointers, unsigned count);
 bool sharedpool_check(struct pool *pool);
 
 #endif

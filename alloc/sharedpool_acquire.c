@@ -10,15 +10,15 @@
 #include "alloc/sharedpool.h"
 #include "region/units.h"
 
-bool sharedpool_claim(struct pool *pool, unsigned class, unit_t unit)
+bool sharedpool_claim(struct pool *pool, unsigned cls, unit_t unit)
 {
     struct slab *slab = &pool->heap->slabs[unit];
 
-    if (!bitset_clear(&pool->partial[class], unit - pool->first_unit)) {
+    if (!bitset_clear(&pool->partial[cls], unit - pool->first_unit)) {
         return false;
     }
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
-    while (head_state(head) == SLAB_PARTIAL && head_class(head) == class) {
+    while (head_state(head) == SLAB_PARTIAL && head_class(head) == cls) {
         /* Acquire: with the release of whoever made it PARTIAL. The next generation: SLAB-STATE, a
          * free that saw the slab before we had it cannot act on it any more. */
         if (atomic_compare_exchange_weak_explicit(&slab->head, &head,
@@ -30,27 +30,27 @@ bool sharedpool_claim(struct pool *pool, unsigned class, unit_t unit)
     return false;
 }
 
-unit_t sharedpool_acquire_partial(struct pool *pool, unsigned class)
+unit_t sharedpool_acquire_partial(struct pool *pool, unsigned cls)
 {
-    size_t at = bitset_find(&pool->partial[class], 0);
+    size_t at = bitset_find(&pool->partial[cls], 0);
 
     while (at != BITSET_NONE) {
         unit_t unit = pool->first_unit + (unit_t)at;
-        if (sharedpool_claim(pool, class, unit)) {
+        if (sharedpool_claim(pool, cls, unit)) {
             return unit;
         }
-        at = bitset_find(&pool->partial[class], at);
+        at = bitset_find(&pool->partial[cls], at);
     }
     return UNIT_NONE;
 }
 
-unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned class)
+unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned cls)
 {
     struct hak_region *heap = pool->heap;
-    unsigned least = sizeclass_least_units(class);
+    unsigned least = sizeclass_least_units(cls);
 
     /* Where no run of the wished length is free, a shorter slab holds objects as well. */
-    for (unsigned units = sizeclasses[class].unit_count; units >= least; units--) {
+    for (unsigned units = sizeclasses[cls].unit_count; units >= least; units--) {
         unit_t unit = units_acquire(&heap->area, pool->segment, units, UNIT_BYTES, NULL);
         if (unit == UNIT_NONE) {
             continue;
@@ -58,8 +58,8 @@ unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned class)
         for (unsigned n = 0; n < units; n++) {
             heap_set_offset(heap, unit + n, (uint8_t)n);
         }
-        slab_open(&heap->slabs[unit], class, units);
-        heap_set_class(heap, unit, units, class);
+        slab_open(&heap->slabs[unit], cls, units);
+        heap_set_class(heap, unit, units, cls);
         return unit;
     }
     return UNIT_NONE;

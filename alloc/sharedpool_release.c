@@ -20,7 +20,7 @@
 struct word_group {
     unit_t unit; /* the slab's first */
     uint8_t word;
-    uint8_t class;
+    uint8_t cls;
     uint64_t mask;
 };
 
@@ -34,13 +34,13 @@ struct batch {
 
 _Static_assert(MAGAZINE_OBJECTS <= UINT8_MAX, "group numbers are bytes");
 
-static void *object_address(const struct hak_region *heap, unit_t unit, unsigned class,
+static void *object_address(const struct hak_region *heap, unit_t unit, unsigned cls,
                             unsigned index)
 {
-    return (char *)region_address(&heap->area, unit) + (size_t)index * sizeclass_bytes(class);
+    return (char *)region_address(&heap->area, unit) + (size_t)index * sizeclass_bytes(cls);
 }
 
-HAK_INLINE void batch_add(struct batch *batch, struct hak_region *heap, unit_t unit, unsigned class,
+HAK_INLINE void batch_add(struct batch *batch, struct hak_region *heap, unit_t unit, unsigned cls,
                           unsigned index)
 {
     unsigned word = index / 64;
@@ -51,14 +51,14 @@ HAK_INLINE void batch_add(struct batch *batch, struct hak_region *heap, unit_t u
 
     if (batch->table[at] < batch->count && group->unit == unit && group->word == word) {
         if (unlikely(group->mask & mask)) {
-            misuse_report(heap, object_address(heap, unit, class, index), MISUSE_FREED_TWICE);
+            misuse_report(heap, object_address(heap, unit, cls, index), MISUSE_FREED_TWICE);
         }
         group->mask |= mask;
         return;
     }
     batch->table[at] = (uint8_t)batch->count;
     batch->groups[batch->count++] = (struct word_group){
-        .unit = unit, .word = (uint8_t)word, .class = (uint8_t) class, .mask = mask};
+        .unit = unit, .word = (uint8_t)word, .cls = (uint8_t)cls, .mask = mask};
     __builtin_prefetch(&heap->slabs[unit].bits[word], 1);
 }
 
@@ -70,13 +70,13 @@ static void recycle(struct thread *by, unit_t unit, unsigned units)
     count_add(&by->counts.slabs_recycled, 1);
 }
 
-static void publish(struct thread *by, unit_t unit, unsigned class)
+static void publish(struct thread *by, unit_t unit, unsigned cls)
 {
     struct pool *pool = heap_pool_of(by->heap, unit);
 
-    bitset_set(&pool->partial[class], unit - pool->first_unit);
+    bitset_set(&pool->partial[cls], unit - pool->first_unit);
     if (pool == by->pool && by != by->heap->stray) {
-        warmpool_note_owner(by, class, (unit - pool->first_unit) / SUPERSLAB_UNITS);
+        warmpool_note_owner(by, cls, (unit - pool->first_unit) / SUPERSLAB_UNITS);
     }
 }
 
@@ -144,7 +144,7 @@ static HAK_COLD void report_twice(struct hak_region *heap, const struct word_gro
 {
     for (; twice != 0; twice &= twice - 1) {
         unsigned index = group->word * 64U + (unsigned)__builtin_ctzll(twice);
-        misuse_report(heap, object_address(heap, group->unit, group->class, index),
+        misuse_report(heap, object_address(heap, group->unit, group->cls, index),
                       MISUSE_FREED_TWICE);
     }
 }
@@ -160,17 +160,17 @@ static void put(struct thread *by, const struct word_group *group)
     }
     /* Slabs of several units differ in length, but are of few objects: their head shares the
      * line of the word just written. */
-    const struct sizeclass *class = &sizeclasses[group->class];
-    unsigned capacity = class->unit_count == 1 ? sizeclass_capacity(group->class, 1)
-                                               : head_capacity(atomic_load_explicit(
-                                                     &slab->head, memory_order_relaxed));
+    const struct sizeclass *cls = &sizeclasses[group->cls];
+    unsigned capacity = cls->unit_count == 1 ? sizeclass_capacity(group->cls, 1)
+                                             : head_capacity(atomic_load_explicit(
+                                                   &slab->head, memory_order_relaxed));
     bool filled = (was | group->mask) == slab_word_full(capacity, group->word);
     if (was != 0 && !filled) {
         return;
     }
     settle(by, group->unit, group->word);
     if (filled) {
-        pagebox_emptied_owner(by, group->class, group->unit);
+        pagebox_emptied_owner(by, group->cls, group->unit);
     }
 }
 
@@ -179,64 +179,64 @@ static void batch_add_any(struct batch *batch, struct hak_region *heap, unsigned
                           const void *pointer)
 {
     unit_t unit = region_unit(&heap->area, pointer);
-    unsigned class = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
+    unsigned cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
 
-    if (class == CLASS_NONE || class > CLASS_COUNT || (wanted != CLASS_NONE && class != wanted)) {
+    if (cls == CLASS_NONE || cls > CLASS_COUNT || (wanted != CLASS_NONE && cls != wanted)) {
         /* It was an object when it came into the cache or outbox: its slab has been emptied since,
          * so somebody freed it twice. */
         misuse_report(heap, pointer, MISUSE_FREED_TWICE);
         return;
     }
     unit_t head = heap_slab_head(heap, unit);
-    size_t bytes = sizeclass_bytes(class);
+    size_t bytes = sizeclass_bytes(cls);
     size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));
-    unsigned index = sizeclass_index(class, offset);
+    unsigned index = sizeclass_index(cls, offset);
     /* Slabs differ in length: the unit of the last byte must belong to the same one. */
     unit_t last = head + (unit_t)((offset + bytes - 1) >> UNIT_LOG2);
     if (index * bytes != offset ||
-        (last != unit && (last >= heap->area.unit_count || heap_class(heap, last) != class ||
+        (last != unit && (last >= heap->area.unit_count || heap_class(heap, last) != cls ||
                           heap_slab_head(heap, last) != head))) {
         misuse_report(heap, pointer, MISUSE_INTERIOR);
         return;
     }
-    batch_add(batch, heap, head, class, index);
+    batch_add(batch, heap, head, cls, index);
 }
 
 /* Pointers of a class whose slabs are one unit: where in it is in the address. */
-static void batch_add_small(struct batch *batch, struct hak_region *heap, unsigned class,
+static void batch_add_small(struct batch *batch, struct hak_region *heap, unsigned cls,
                             void *const *pointers, unsigned count)
 {
-    unsigned capacity = sizeclass_capacity(class, 1);
-    size_t bytes = sizeclass_bytes(class);
+    unsigned capacity = sizeclass_capacity(cls, 1);
+    size_t bytes = sizeclass_bytes(cls);
 
     for (unsigned n = 0; n < count; n++) {
         unit_t unit = region_unit(&heap->area, pointers[n]);
         size_t offset = (uintptr_t)pointers[n] % UNIT_BYTES;
-        unsigned index = sizeclass_index(class, offset);
+        unsigned index = sizeclass_index(cls, offset);
 
-        if (unlikely(unit == UNIT_NONE || heap_class(heap, unit) != class)) {
+        if (unlikely(unit == UNIT_NONE || heap_class(heap, unit) != cls)) {
             /* As in batch_add_any: another class has the unit now, or nobody. */
             misuse_report(heap, pointers[n], MISUSE_FREED_TWICE);
         } else if (unlikely(index * bytes != offset || index >= capacity)) {
             misuse_report(heap, pointers[n], MISUSE_INTERIOR);
         } else {
-            batch_add(batch, heap, unit, class, index);
+            batch_add(batch, heap, unit, cls, index);
         }
     }
 }
 
-void sharedpool_release(struct thread *by, unsigned class, void *const *pointers, unsigned count)
+void sharedpool_release(struct thread *by, unsigned cls, void *const *pointers, unsigned count)
 {
     struct hak_region *heap = by->heap;
     struct batch batch;
 
     batch.count = 0;
     __builtin_memset(batch.table, 0, sizeof(batch.table));
-    if (class != CLASS_NONE && sizeclasses[class].unit_count == 1) {
-        batch_add_small(&batch, heap, class, pointers, count);
+    if (cls != CLASS_NONE && sizeclasses[cls].unit_count == 1) {
+        batch_add_small(&batch, heap, cls, pointers, count);
     } else {
         for (unsigned n = 0; n < count; n++) {
-            batch_add_any(&batch, heap, class, pointers[n]);
+            batch_add_any(&batch, heap, cls, pointers[n]);
         }
     }
     for (unsigned n = 0; n < batch.count; n++) {
@@ -248,27 +248,27 @@ bool sharedpool_check(struct pool *pool)
 {
     struct hak_region *heap = pool->heap;
 
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        if (!bitset_check(&pool->partial[class])) {
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        if (!bitset_check(&pool->partial[cls])) {
             return false;
         }
     }
     for (unit_t unit = pool->first_unit; unit < pool->first_unit + pool->unit_count; unit++) {
-        unsigned class = heap_class(heap, unit);
-        if (class == CLASS_NONE || class > CLASS_COUNT || heap_slab_head(heap, unit) != unit) {
+        unsigned cls = heap_class(heap, unit);
+        if (cls == CLASS_NONE || cls > CLASS_COUNT || heap_slab_head(heap, unit) != unit) {
             continue;
         }
         const struct slab *slab = &heap->slabs[unit];
         uint64_t head = atomic_load_explicit(&slab->head, memory_order_acquire);
-        if (head_class(head) != class || !slab_check(slab)) {
+        if (head_class(head) != cls || !slab_check(slab)) {
             return false;
         }
-        bool published = bitset_test(&pool->partial[class], unit - pool->first_unit);
+        bool published = bitset_test(&pool->partial[cls], unit - pool->first_unit);
         if (head_state(head) == SLAB_PARTIAL && !published) {
             return false;
         }
         for (unsigned n = 0; n < head_units(head); n++) {
-            if (heap_class(heap, unit + n) != class || heap_offset(heap, (unit_t)(unit + n)) != n) {
+            if (heap_class(heap, unit + n) != cls || heap_offset(heap, (unit_t)(unit + n)) != n) {
                 return false;
             }
         }

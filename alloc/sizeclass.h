@@ -36,9 +36,9 @@ struct sizeclass {
 
 extern HAK_OWN const struct sizeclass sizeclasses[CLASS_COUNT + 1];
 
-HAK_INLINE size_t sizeclass_bytes(unsigned class)
+HAK_INLINE size_t sizeclass_bytes(unsigned cls)
 {
-    return sizeclasses[class].object_bytes;
+    return sizeclasses[cls].object_bytes;
 }
 
 /* Class of a size above 128 bytes and up to CLASS_BYTES_MAX. */
@@ -66,21 +66,21 @@ HAK_INLINE unsigned sizeclass_of(size_t size)
  * too large by less than off * b / 2^40 of an object, which stays below 1 / b of one (the
  * distance to the next object) as long as off * b < 2^40: slabs are at most 2^21, classes 2^18.
  */
-HAK_INLINE unsigned sizeclass_index(unsigned class, size_t offset_bytes)
+HAK_INLINE unsigned sizeclass_index(unsigned cls, size_t offset_bytes)
 {
-    return (unsigned)((offset_bytes * sizeclasses[class].reciprocal) >> RECIPROCAL_LOG2);
+    return (unsigned)((offset_bytes * sizeclasses[cls].reciprocal) >> RECIPROCAL_LOG2);
 }
 
 /* Objects in a slab of so many units. */
-HAK_INLINE unsigned sizeclass_capacity(unsigned class, unsigned unit_count)
+HAK_INLINE unsigned sizeclass_capacity(unsigned cls, unsigned unit_count)
 {
-    return sizeclass_index(class, (size_t)unit_count << UNIT_LOG2);
+    return sizeclass_index(cls, (size_t)unit_count << UNIT_LOG2);
 }
 
 /* Fewest units that hold an object. */
-HAK_INLINE unsigned sizeclass_least_units(unsigned class)
+HAK_INLINE unsigned sizeclass_least_units(unsigned cls)
 {
-    return (unsigned)((sizeclass_bytes(class) + UNIT_BYTES - 1) >> UNIT_LOG2);
+    return (unsigned)((sizeclass_bytes(cls) + UNIT_BYTES - 1) >> UNIT_LOG2);
 }
 
 /* Smallest class of at least size bytes all of whose objects are aligned (a power of two up to

@@ -2,9 +2,9 @@
 /* Opening a slab and taking objects out of it; what only its owner does. */
 #include "alloc/slab.h"
 
-void slab_open(struct slab *slab, unsigned class, unsigned units)
+void slab_open(struct slab *slab, unsigned cls, unsigned units)
 {
-    unsigned capacity = sizeclass_capacity(class, units);
+    unsigned capacity = sizeclass_capacity(cls, units);
 
     /* Relaxed: the slab is ours alone. The generation goes on, so that whoever looked at the
      * entry's last slab cannot take this one for it. */
@@ -15,7 +15,7 @@ void slab_open(struct slab *slab, unsigned class, unsigned units)
         atomic_store_explicit(&slab->bits[w], slab_word_full(capacity, w), memory_order_relaxed);
     }
     atomic_store_explicit(&slab->head,
-                          head_freed(last) + HEAD_GENERATION + head_make(class, units, SLAB_OWNED),
+                          head_freed(last) + HEAD_GENERATION + head_make(cls, units, SLAB_OWNED),
                           memory_order_release);
 }
 
@@ -117,11 +117,11 @@ enum slab_fill slab_look(const struct slab *slab, uint64_t head, unsigned from)
 bool slab_check(const struct slab *slab)
 {
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_acquire);
-    unsigned class = head_class(head);
+    unsigned cls = head_class(head);
     unsigned capacity;
     unsigned room;
 
-    if (class == CLASS_NONE || class > CLASS_COUNT || head_units(head) == 0 ||
+    if (cls == CLASS_NONE || cls > CLASS_COUNT || head_units(head) == 0 ||
         head_units(head) > SUPERSLAB_UNITS) {
         return false;
     }

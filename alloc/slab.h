@@ -68,9 +68,9 @@ _Static_assert(UNIT_BYTES / 16 == SLAB_WORDS * 64, "the smallest class fits");
 
 #define HEAD_GENERATION ((uint64_t)1 << 24)
 
-HAK_INLINE uint64_t head_make(unsigned class, unsigned units, enum slab_state state)
+HAK_INLINE uint64_t head_make(unsigned cls, unsigned units, enum slab_state state)
 {
-    return (uint64_t)units << 16 | (uint64_t) class << 8 | (uint64_t)state;
+    return (uint64_t)units << 16 | (uint64_t)cls << 8 | (uint64_t)state;
 }
 
 HAK_INLINE enum slab_state head_state(uint64_t head)
@@ -105,7 +105,7 @@ HAK_INLINE uint64_t head_freed(uint64_t head)
 }
 
 /* All objects free, nobody else knows the slab yet: becomes OWNED. */
-void slab_open(struct slab *slab, unsigned class, unsigned units);
+void slab_open(struct slab *slab, unsigned cls, unsigned units);
 /* Up to want objects of a slab at address start, from word *cursor on the lowest of each word, its
  * highest first; how many. */
 unsigned slab_take_owner(struct slab *slab, unsigned *cursor, char *start, unsigned want,

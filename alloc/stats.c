@@ -15,9 +15,9 @@ static unsigned slots_of(const struct pool *pool)
     return atomic_load_explicit(&pool->slots.high, memory_order_acquire);
 }
 
-static void add_class_counts(const struct thread *thread, unsigned class, struct hak_stats *out)
+static void add_class_counts(const struct thread *thread, unsigned cls, struct hak_stats *out)
 {
-    const struct class_counts *counts = &thread->class_counts[class];
+    const struct class_counts *counts = &thread->class_counts[cls];
 
     out->cache_refills += READ(counts->cache_refills);
     out->cache_flushes += READ(counts->cache_flushes);
@@ -37,8 +37,8 @@ static void add_thread(const struct thread *thread, struct hak_stats *out)
     uint32_t state = READ(thread->state);
 
     out->threads += state == THREAD_ACTIVE || state == THREAD_IDLE || state == THREAD_TAKEN;
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        add_class_counts(thread, class, out);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        add_class_counts(thread, cls, out);
     }
     out->slabs_recycled += READ(counts->slabs_recycled);
     out->remote_frees += READ(counts->remote_frees);
@@ -58,17 +58,17 @@ void stats_node(struct hak_region *heap, const struct pool *pool, struct hak_nod
         .largest_free_bytes = units_largest_run(pool->segment) << UNIT_LOG2,
     };
     for (unit_t unit = pool->first_unit; unit < pool->first_unit + pool->unit_count; unit++) {
-        unsigned class = heap_class(heap, unit);
-        if (class == CLASS_NONE) {
+        unsigned cls = heap_class(heap, unit);
+        if (cls == CLASS_NONE) {
             continue;
         }
-        if (class > CLASS_COUNT) {
+        if (cls > CLASS_COUNT) {
             out->large_bytes += UNIT_BYTES;
             continue;
         }
         out->slab_bytes += UNIT_BYTES;
         if (heap_offset(heap, unit) == 0) {
-            out->slab_free_bytes += slab_free_bits(&heap->slabs[unit]) * sizeclass_bytes(class);
+            out->slab_free_bytes += slab_free_bits(&heap->slabs[unit]) * sizeclass_bytes(cls);
         }
     }
 }
@@ -98,15 +98,15 @@ void stats_region(struct hak_region *heap, struct hak_stats *out)
     }
 }
 
-void stats_class(struct hak_region *heap, unsigned class, struct hak_class_stats *out)
+void stats_class(struct hak_region *heap, unsigned cls, struct hak_class_stats *out)
 {
     struct hak_stats sum;
 
     memset(&sum, 0, sizeof(sum));
-    *out = (struct hak_class_stats){.object_bytes = sizeclass_bytes(class)};
+    *out = (struct hak_class_stats){.object_bytes = sizeclass_bytes(cls)};
     for (uint32_t p = 0; p < heap->pool_count; p++) {
         for (uint32_t slot = 0; slot < slots_of(&heap->pools[p]); slot++) {
-            add_class_counts(thread_slot(&heap->pools[p], slot), class, &sum);
+            add_class_counts(thread_slot(&heap->pools[p], slot), cls, &sum);
         }
     }
     out->cache_refills = sum.cache_refills;
@@ -116,7 +116,7 @@ void stats_class(struct hak_region *heap, unsigned class, struct hak_class_stats
     out->warm_misses = sum.warm_misses;
     out->warm_prefilled = sum.warm_prefilled;
     for (unit_t unit = 0; unit < heap->area.unit_count; unit++) {
-        if (heap_class(heap, unit) != class) {
+        if (heap_class(heap, unit) != cls) {
             continue;
         }
         out->slab_bytes += UNIT_BYTES;

@@ -10,6 +10,6 @@
 
 void stats_region(struct hak_region *heap, struct hak_stats *out);
 void stats_node(struct hak_region *heap, const struct pool *pool, struct hak_node_stats *out);
-void stats_class(struct hak_region *heap, unsigned class, struct hak_class_stats *out);
+void stats_class(struct hak_region *heap, unsigned cls, struct hak_class_stats *out);
 
 #endif

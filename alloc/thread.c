@@ -136,8 +136,8 @@ static bool unpark(struct thread *thread)
 void thread_drain(struct thread *thread)
 {
     cache_drain(thread);
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        pagebox_drain_owner(thread, class);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        pagebox_drain_owner(thread, cls);
     }
     outbox_drain_owner(thread);
 }

@@ -8,26 +8,26 @@
 #include "alloc/stats.h"
 
 /* A slab out of one SuperSlab, counted from the pool's first. */
-static unit_t claim_in(struct pool *pool, unsigned class, uint32_t superslab)
+static unit_t claim_in(struct pool *pool, unsigned cls, uint32_t superslab)
 {
     size_t first = (size_t)superslab * SUPERSLAB_UNITS;
     uint32_t published;
 
-    while ((published = bitset_load32(&pool->partial[class], first)) != 0) {
+    while ((published = bitset_load32(&pool->partial[cls], first)) != 0) {
         unit_t unit = pool->first_unit + (unit_t)first + (unit_t)__builtin_ctz(published);
-        if (sharedpool_claim(pool, class, unit)) {
+        if (sharedpool_claim(pool, cls, unit)) {
             return unit;
         }
     }
     return UNIT_NONE;
 }
 
-static unit_t ask(struct thread *thread, unsigned class)
+static unit_t ask(struct thread *thread, unsigned cls)
 {
-    struct warmpool *warm = &thread->warm[class];
+    struct warmpool *warm = &thread->warm[cls];
 
     while (warm->count > 0) {
-        unit_t unit = claim_in(thread->pool, class, warm->superslab[warm->count - 1]);
+        unit_t unit = claim_in(thread->pool, cls, warm->superslab[warm->count - 1]);
         if (unit != UNIT_NONE) {
             return unit;
         }
@@ -36,10 +36,10 @@ static unit_t ask(struct thread *thread, unsigned class)
     return UNIT_NONE;
 }
 
-static void prefill(struct thread *thread, unsigned class)
+static void prefill(struct thread *thread, unsigned cls)
 {
-    struct bitset *partial = &thread->pool->partial[class];
-    struct warmpool *warm = &thread->warm[class];
+    struct bitset *partial = &thread->pool->partial[cls];
+    struct warmpool *warm = &thread->warm[cls];
     uint32_t found[WARM_POOL_MAX];
     unsigned count = 0;
     size_t at = bitset_find(partial, 0);
@@ -52,12 +52,12 @@ static void prefill(struct thread *thread, unsigned class)
         warm->superslab[count - n] = found[n - 1]; /* the lowest is asked first */
     }
     warm->count = (uint8_t)count;
-    count_add(&thread->class_counts[class].warm_prefilled, count);
+    count_add(&thread->class_counts[cls].warm_prefilled, count);
 }
 
-void warmpool_note_owner(struct thread *thread, unsigned class, uint32_t superslab)
+void warmpool_note_owner(struct thread *thread, unsigned cls, uint32_t superslab)
 {
-    struct warmpool *warm = &thread->warm[class];
+    struct warmpool *warm = &thread->warm[cls];
 
     if (!(thread->heap->layers & LAYER_WARMPOOL) || warm->count >= thread->heap->warm_pool) {
         return; /* what it holds will do */
@@ -70,31 +70,31 @@ void warmpool_note_owner(struct thread *thread, unsigned class, uint32_t supersl
     warm->superslab[warm->count++] = superslab;
 }
 
-unit_t warmpool_acquire_owner(struct thread *thread, unsigned class)
+unit_t warmpool_acquire_owner(struct thread *thread, unsigned cls)
 {
-    struct class_counts *counts = &thread->class_counts[class];
-    unit_t unit = ask(thread, class);
+    struct class_counts *counts = &thread->class_counts[cls];
+    unit_t unit = ask(thread, cls);
 
     if (unit != UNIT_NONE) {
         count_add(&counts->warm_hits, 1);
         return unit;
     }
     count_add(&counts->warm_misses, 1);
-    prefill(thread, class);
-    return ask(thread, class);
+    prefill(thread, cls);
+    return ask(thread, cls);
 }
 
 void warmpool_print_stats(struct hak_region *heap)
 {
     fprintf(stderr, "hakmem: warm pool      class    bytes         hits       misses    prefilled  "
                     "hit rate\n");
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         struct hak_class_stats stats;
-        stats_class(heap, class, &stats);
+        stats_class(heap, cls, &stats);
         uint64_t asked = stats.warm_hits + stats.warm_misses;
         if (asked != 0) {
-            fprintf(stderr, "hakmem: warm pool %10u %8zu %12llu %12llu %12llu    %5.1f %%\n", class,
-                    sizeclass_bytes(class), (unsigned long long)stats.warm_hits,
+            fprintf(stderr, "hakmem: warm pool %10u %8zu %12llu %12llu %12llu    %5.1f %%\n", cls,
+                    sizeclass_bytes(cls), (unsigned long long)stats.warm_hits,
                     (unsigned long long)stats.warm_misses, (unsigned long long)stats.warm_prefilled,
                     100.0 * (double)stats.warm_hits / (double)asked);
         }

@@ -13,9 +13,9 @@
 #include "alloc/thread.h"
 
 /* A slab of the class with room, now OWNED; UNIT_NONE where the node has none published. */
-unit_t warmpool_acquire_owner(struct thread *thread, unsigned class);
+unit_t warmpool_acquire_owner(struct thread *thread, unsigned cls);
 /* The thread has just published a slab of the class in this SuperSlab (from the pool's first). */
-void warmpool_note_owner(struct thread *thread, unsigned class, uint32_t superslab);
+void warmpool_note_owner(struct thread *thread, unsigned cls, uint32_t superslab);
 /* Prints hits, misses, prefilled and hit rate of each class that had any to standard error. */
 void warmpool_print_stats(struct hak_region *heap);
 

@@ -83,11 +83,11 @@ static inline struct hak_stats kit_stats(void)
     return stats;
 }
 
-static inline struct hak_class_stats kit_class(unsigned class)
+static inline struct hak_class_stats kit_class(unsigned cls)
 {
     struct hak_class_stats stats;
 
-    CHECK_EQ(hak_region_class_stats(NULL, class, &stats), 0);
+    CHECK_EQ(hak_region_class_stats(NULL, cls, &stats), 0);
     return stats;
 }
 
@@ -146,13 +146,13 @@ static inline unsigned kit_segment(const void *pointer)
 }
 
 /* How many slabs of a class are in a state. */
-static inline unsigned kit_slabs_in(unsigned class, enum slab_state state)
+static inline unsigned kit_slabs_in(unsigned cls, enum slab_state state)
 {
     struct hak_region *heap = hak_region_default();
     unsigned count = 0;
 
     for (unit_t unit = 0; unit < heap->area.unit_count; unit++) {
-        if (heap_class(heap, unit) == class && heap_slab_head(heap, unit) == unit) {
+        if (heap_class(heap, unit) == cls && heap_slab_head(heap, unit) == unit) {
             count += head_state(atomic_load(&heap->slabs[unit].head)) == state;
         }
     }

@@ -22,9 +22,9 @@ static struct thread *here(void)
 }
 
 /* Objects that this thread's calls have moved up and down so far. */
-static uint64_t moved(unsigned class)
+static uint64_t moved(unsigned cls)
 {
-    const struct class_counts *counts = &here()->class_counts[class];
+    const struct class_counts *counts = &here()->class_counts[cls];
 
     return atomic_load(&counts->refilled_objects) + atomic_load(&counts->flushed_objects);
 }
@@ -49,8 +49,8 @@ static void free_first(size_t count)
 TEST(the_object_freed_last_is_handed_out_first)
 {
     kit_open(64 * MIB);
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        size_t bytes = sizeclass_bytes(class);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        size_t bytes = sizeclass_bytes(cls);
         unsigned count = bytes <= 8192 ? 6 : 1;
         allocate(bytes, count);
         free_first(count);
@@ -96,10 +96,10 @@ static size_t breaks(size_t count, size_t step)
 TEST(objects_allocated_one_after_the_other_are_neighbours)
 {
     kit_open(64 * MIB);
-    for (unsigned class = 1; class <= 28; class ++) {
-        size_t count = UNIT_BYTES / sizeclass_bytes(class);
-        allocate(sizeclass_bytes(class), count);
-        CHECK_LE(breaks(count, sizeclass_bytes(class)), count <= 64 ? 0 : count / 16);
+    for (unsigned cls = 1; cls <= 28; cls++) {
+        size_t count = UNIT_BYTES / sizeclass_bytes(cls);
+        allocate(sizeclass_bytes(cls), count);
+        CHECK_LE(breaks(count, sizeclass_bytes(cls)), count <= 64 ? 0 : count / 16);
         free_first(count);
     }
     kit_close();
@@ -130,48 +130,48 @@ TEST(refilled_objects_with_gaps_between_them_come_in_the_order_of_addresses)
 
 static uint64_t most_moved;
 
-static void note(unsigned class, uint64_t before)
+static void note(unsigned cls, uint64_t before)
 {
-    uint64_t now = moved(class) - before;
+    uint64_t now = moved(cls) - before;
 
     most_moved = now > most_moved ? now : most_moved;
 }
 
-static void counted_malloc(unsigned class, size_t at)
+static void counted_malloc(unsigned cls, size_t at)
 {
-    uint64_t before = moved(class);
+    uint64_t before = moved(cls);
 
-    objects[at] = hak_malloc(sizeclass_bytes(class));
+    objects[at] = hak_malloc(sizeclass_bytes(cls));
     CHECK(objects[at] != NULL);
-    note(class, before);
+    note(cls, before);
 }
 
-static void counted_free(unsigned class, size_t at)
+static void counted_free(unsigned cls, size_t at)
 {
-    uint64_t before = moved(class);
+    uint64_t before = moved(cls);
 
     hak_free(objects[at]);
-    note(class, before);
+    note(cls, before);
 }
 
 /* Waves of all heights, so that the stack grows, shrinks, and is emptied down to the ground. */
-static void waves(unsigned class, uint64_t *random)
+static void waves(unsigned cls, uint64_t *random)
 {
-    size_t most = min_size(MANY, 48 * MIB / sizeclass_bytes(class));
+    size_t most = min_size(MANY, 48 * MIB / sizeclass_bytes(cls));
     size_t held = 0;
 
     for (unsigned wave = 0; wave < 24; wave++) {
         size_t up = min_size(harness_random(random) % MANY, most - held);
         for (size_t n = 0; n < up; n++) {
-            counted_malloc(class, held++);
+            counted_malloc(cls, held++);
         }
         size_t down = wave % 4 == 3 ? held : min_size(harness_random(random) % MANY, held);
         for (size_t n = 0; n < down; n++) {
-            counted_free(class, --held);
+            counted_free(cls, --held);
         }
     }
     while (held > 0) {
-        counted_free(class, --held);
+        counted_free(cls, --held);
     }
 }
 
@@ -200,18 +200,18 @@ TEST(a_load_that_swings_is_soon_served_from_the_cache_alone)
 
     kit_open(512 * MIB);
     for (unsigned n = 0; n < sizeof(cases) / sizeof(*cases); n++) {
-        unsigned class = sizeclass_of(cases[n].size);
+        unsigned cls = sizeclass_of(cases[n].size);
         for (unsigned round = 0; round < 300; round++) {
             allocate(cases[n].size, cases[n].swing);
             free_first(cases[n].swing);
         }
-        uint64_t before = moved(class);
+        uint64_t before = moved(cls);
         for (unsigned round = 0; round < 100; round++) {
             allocate(cases[n].size, cases[n].swing);
             free_first(cases[n].swing);
         }
         /* Of the objects allocated and freed at most a twentieth went below. */
-        CHECK_LE((moved(class) - before) * 20, 200 * cases[n].swing);
+        CHECK_LE((moved(cls) - before) * 20, 200 * cases[n].swing);
     }
     kit_close();
 }
@@ -262,8 +262,8 @@ static void *hoard(void *number)
     void *mine[300];
 
     for (unsigned round = 0; round < 120; round++) {
-        unsigned class = (unsigned)(harness_random(&random) % CLASS_COUNT) + 1;
-        size_t bytes = sizeclass_bytes(class);
+        unsigned cls = (unsigned)(harness_random(&random) % CLASS_COUNT) + 1;
+        size_t bytes = sizeclass_bytes(cls);
         size_t count = min_size(300, max_size(1, 256 * KIB / bytes));
         size_t got = 0;
         while (got < count && (mine[got] = hak_malloc(bytes)) != NULL) {
@@ -289,8 +289,8 @@ static void crowd_in(size_t bytes)
         threads[n] = kit_thread(hoard, (void *)(n + 1));
     }
     pthread_barrier_wait(&barrier);
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        cached += kit_class(class).objects_out * sizeclass_bytes(class);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        cached += kit_class(cls).objects_out * sizeclass_bytes(cls);
     }
     struct hak_stats stats = kit_stats();
     pthread_barrier_wait(&barrier);
@@ -323,13 +323,13 @@ static void *make_few(void *size)
 TEST(the_first_foreign_object_goes_straight_back_to_its_slab)
 {
     kit_open(64 * MIB);
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        kit_elsewhere(make_few, (void *)(uintptr_t)sizeclass_bytes(class));
-        CHECK_EQ(kit_class(class).objects_out, 8);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        kit_elsewhere(make_few, (void *)(uintptr_t)sizeclass_bytes(cls));
+        CHECK_EQ(kit_class(cls).objects_out, 8);
         hak_free(objects[0]);
-        CHECK_EQ(kit_class(class).objects_out, 7);
+        CHECK_EQ(kit_class(cls).objects_out, 7);
         hak_free(objects[1]);
-        CHECK_EQ(kit_class(class).objects_out, 6);
+        CHECK_EQ(kit_class(cls).objects_out, 6);
         for (unsigned n = 2; n < 8; n++) {
             hak_free(objects[n]);
         }
@@ -357,9 +357,9 @@ TEST(a_drain_sends_everything_back_and_closes_the_bins)
 {
     kit_open(128 * MIB);
     struct thread *thread = here();
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        size_t count = min_size(1000, 2 * MIB / sizeclass_bytes(class));
-        allocate(sizeclass_bytes(class), count);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        size_t count = min_size(1000, 2 * MIB / sizeclass_bytes(cls));
+        allocate(sizeclass_bytes(cls), count);
         for (size_t n = 1; n < count; n++) {
             hak_free(objects[n]);
         }
@@ -367,10 +367,10 @@ TEST(a_drain_sends_everything_back_and_closes_the_bins)
         CHECK(cache_check(thread));
         cache_drain(thread);
         CHECK(cache_check(thread));
-        CHECK_EQ(kit_class(class).objects_out, 1);
+        CHECK_EQ(kit_class(cls).objects_out, 1);
         CHECK_EQ(kit_stats().cached_bytes_max, 0);
         hak_free(kept);
-        CHECK_EQ(kit_class(class).objects_out, 0); /* the bin is closed */
+        CHECK_EQ(kit_class(cls).objects_out, 0); /* the bin is closed */
     }
     kit_close();
 }
@@ -395,12 +395,12 @@ TEST(bulk_calls_move_through_the_same_stack)
 TEST(without_the_layer_every_free_is_in_the_slab_at_once)
 {
     kit_open_with(64 * MIB, "HAKMEM_LAYERS", "pagebox,warmpool");
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        allocate(sizeclass_bytes(class), 20);
-        CHECK_EQ(kit_class(class).objects_out, 20);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        allocate(sizeclass_bytes(cls), 20);
+        CHECK_EQ(kit_class(cls).objects_out, 20);
         for (unsigned n = 0; n < 20; n++) {
             hak_free(objects[n]);
-            CHECK_EQ(kit_class(class).objects_out, 19 - n);
+            CHECK_EQ(kit_class(cls).objects_out, 19 - n);
         }
     }
     CHECK_EQ(kit_stats().cached_bytes_max, 0);

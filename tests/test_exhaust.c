@@ -82,10 +82,10 @@ TEST(the_record_of_a_small_object_says_its_class)
     CHECK_EQ(errno, ENOMEM);
     CHECK_GE(count * 112, REGION_BYTES / 100 * 97);
     struct hak_error error = the_error();
-    struct hak_class_stats class;
+    struct hak_class_stats cls;
     CHECK_EQ(error.size_bytes, 100);
-    CHECK_EQ(hak_region_class_stats(NULL, error.size_class, &class), 0);
-    CHECK_EQ(class.object_bytes, 112);
+    CHECK_EQ(hak_region_class_stats(NULL, error.size_class, &cls), 0);
+    CHECK_EQ(cls.object_bytes, 112);
     CHECK_EQ(error.free_bytes, 0);
     CHECK_EQ(error.largest_free_bytes, 0);
     struct hak_stats stats = kit_stats(NULL);

@@ -107,9 +107,9 @@ static void check_all_is_there(size_t region_bytes)
              kit_stats(NULL).free_bytes, kit_stats(NULL).largest_free_bytes);
     }
     hak_free(one);
-    for (unsigned class = 1; class <= hak_class_count(); class ++) {
+    for (unsigned cls = 1; cls <= hak_class_count(); cls++) {
         struct hak_class_stats stats;
-        CHECK_EQ(hak_region_class_stats(NULL, class, &stats), 0);
+        CHECK_EQ(hak_region_class_stats(NULL, cls, &stats), 0);
         void *object = hak_malloc(stats.object_bytes);
         CHECK(object != NULL);
         CHECK_EQ(hak_usable_size(object), stats.object_bytes);
@@ -227,10 +227,10 @@ TEST(every_class_fills_its_region)
     const size_t region_bytes = 64 * MIB;
     double worst = 1.0;
     kit_open(region_bytes, HAK_ON);
-    for (unsigned class = 1; class <= hak_class_count(); class ++) {
+    for (unsigned cls = 1; cls <= hak_class_count(); cls++) {
         struct hak_class_stats stats;
         void *chain = NULL;
-        CHECK_EQ(hak_region_class_stats(NULL, class, &stats), 0);
+        CHECK_EQ(hak_region_class_stats(NULL, cls, &stats), 0);
         size_t count = fill(stats.object_bytes, &chain);
         double share = (double)(count * stats.object_bytes) / (double)region_bytes;
         worst = share < worst ? share : worst;

@@ -12,18 +12,18 @@
 #define CLASS_64 20 /* 1,024 bytes, 64 to a slab of one unit */
 #define PAIRS 5000000
 
-static unsigned owned(unsigned class)
+static unsigned owned(unsigned cls)
 {
-    return kit_slabs_in(class, SLAB_OWNED);
+    return kit_slabs_in(cls, SLAB_OWNED);
 }
 
 /* Allocates and frees a few objects of every class. */
 static void use_every_class(void)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         void *objects[10];
         for (unsigned n = 0; n < 10; n++) {
-            objects[n] = hak_malloc(sizeclass_bytes(class));
+            objects[n] = hak_malloc(sizeclass_bytes(cls));
             CHECK(objects[n] != NULL);
         }
         for (unsigned n = 0; n < 10; n++) {
@@ -36,10 +36,10 @@ TEST(every_class_has_a_box_unless_told_otherwise)
 {
     kit_open(128 * MIB);
     use_every_class();
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        CHECK_GE(owned(class), 1);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        CHECK_GE(owned(cls), 1);
         /* Of the largest, one refill can take all that a slab has. */
-        CHECK_GE(kit_class(class).box_hits, sizeclass_bytes(class) <= 8192);
+        CHECK_GE(kit_class(cls).box_hits, sizeclass_bytes(cls) <= 8192);
     }
     kit_close();
 }
@@ -48,10 +48,10 @@ TEST(only_the_classes_named_have_a_box)
 {
     kit_open_with(128 * MIB, "HAKMEM_TINY_PAGE_BOX_CLASSES", "4,18-20");
     use_every_class();
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        bool boxed = class == 4 || (class >= 18 && class <= 20);
-        CHECK_EQ(owned(class) > 0, boxed);
-        CHECK_EQ(kit_class(class).box_hits > 0, boxed);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        bool boxed = cls == 4 || (cls >= 18 && cls <= 20);
+        CHECK_EQ(owned(cls) > 0, boxed);
+        CHECK_EQ(kit_class(cls).box_hits > 0, boxed);
     }
     kit_close();
 }
@@ -60,8 +60,8 @@ TEST(without_the_layer_no_class_has_a_box)
 {
     kit_open_with(128 * MIB, "HAKMEM_LAYERS", "cache,warmpool");
     use_every_class();
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        CHECK_EQ(owned(class), 0);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        CHECK_EQ(owned(cls), 0);
     }
     CHECK_EQ(kit_stats().box_hits, 0);
     CHECK_GE(kit_stats().warm_hits, 1);
@@ -168,9 +168,9 @@ TEST(of_several_emptied_slabs_the_box_keeps_one)
     static void *objects[2000];
     struct hak_region *heap = kit_open(32 * MIB);
 
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        size_t bytes = sizeclass_bytes(class);
-        unsigned per_slab = sizeclass_capacity(class, sizeclasses[class].unit_count);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        size_t bytes = sizeclass_bytes(cls);
+        unsigned per_slab = sizeclass_capacity(cls, sizeclasses[cls].unit_count);
         size_t count = min_size(2000, min_size(3 * per_slab, 8 * MIB / bytes));
         for (size_t n = 0; n < count; n++) {
             objects[n] = hak_malloc(bytes);
@@ -180,9 +180,9 @@ TEST(of_several_emptied_slabs_the_box_keeps_one)
             hak_free(objects[n]);
         }
         cache_drain(here());
-        CHECK_EQ(kit_class(class).objects_out, 0);
-        CHECK_LE(owned(class), 1);
-        CHECK_EQ(kit_class(class).slab_count, owned(class));
+        CHECK_EQ(kit_class(cls).objects_out, 0);
+        CHECK_LE(owned(cls), 1);
+        CHECK_EQ(kit_class(cls).slab_count, owned(cls));
     }
     CHECK(heap_check(heap));
     kit_close();
@@ -192,15 +192,15 @@ TEST(of_several_emptied_slabs_the_box_keeps_one)
 TEST(a_lone_pair_of_malloc_and_free_does_not_bounce_its_slab)
 {
     kit_open_with(16 * MIB, "HAKMEM_LAYERS", "pagebox");
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         for (unsigned n = 0; n < 100; n++) {
-            void *object = hak_malloc(sizeclass_bytes(class));
+            void *object = hak_malloc(sizeclass_bytes(cls));
             CHECK(object != NULL);
             hak_free(object);
         }
-        CHECK_EQ(kit_class(class).box_hits, 99);
-        pagebox_drain_owner(here(), class);
-        CHECK_EQ(kit_class(class).slab_count, 0);
+        CHECK_EQ(kit_class(cls).box_hits, 99);
+        pagebox_drain_owner(here(), cls);
+        CHECK_EQ(kit_class(cls).slab_count, 0);
     }
     CHECK_EQ(kit_stats().pool_fresh, CLASS_COUNT);
     CHECK_EQ(kit_stats().slabs_recycled, CLASS_COUNT); /* by the drains */

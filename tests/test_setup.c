@@ -68,7 +68,7 @@ static void calls_without_a_region(void)
     int on_stack = 0;
     struct hak_stats stats;
     struct hak_node_stats node;
-    struct hak_class_stats class;
+    struct hak_class_stats cls;
 
     errno = 0;
     refused(hak_malloc(64), ENOMEM);
@@ -104,7 +104,7 @@ static void calls_without_a_region(void)
     CHECK_EQ(hak_region_usable_size(NULL, &on_stack), 0);
     CHECK_EQ(hak_region_stats(NULL, &stats), -ENODEV);
     CHECK_EQ(hak_region_node_stats(NULL, 0, &node), -ENODEV);
-    CHECK_EQ(hak_region_class_stats(NULL, 1, &class), -ENODEV);
+    CHECK_EQ(hak_region_class_stats(NULL, 1, &cls), -ENODEV);
     CHECK_EQ(hak_on_exhausted(NULL, NULL, NULL), -ENODEV);
     CHECK(hak_region_default() == NULL);
     hak_thread_idle();
@@ -136,7 +136,7 @@ TEST(null_arguments_are_refused)
 {
     struct hak_config config = kit_config(4 * MIB, HAK_PAGES_4K, HAK_OFF);
     struct hak_node_stats node;
-    struct hak_class_stats class;
+    struct hak_class_stats cls;
     check_said(hak_region_create(&config, NULL), -EINVAL, "NULL");
     check_said(hak_region_create(NULL, NULL), -EINVAL, "NULL");
     CHECK_EQ(hak_last_error(NULL), -EINVAL);
@@ -147,9 +147,9 @@ TEST(null_arguments_are_refused)
     CHECK_EQ(hak_region_class_stats(NULL, 1, NULL), -EINVAL);
     CHECK_EQ(hak_region_node_stats(NULL, 64, &node), -EINVAL);
     CHECK_EQ(hak_region_node_stats(NULL, UINT32_MAX, &node), -EINVAL);
-    CHECK_EQ(hak_region_class_stats(NULL, 0, &class), -EINVAL);
-    CHECK_EQ(hak_region_class_stats(NULL, hak_class_count() + 1, &class), -EINVAL);
-    CHECK_EQ(hak_region_class_stats(NULL, hak_class_count(), &class), 0);
+    CHECK_EQ(hak_region_class_stats(NULL, 0, &cls), -EINVAL);
+    CHECK_EQ(hak_region_class_stats(NULL, hak_class_count() + 1, &cls), -EINVAL);
+    CHECK_EQ(hak_region_class_stats(NULL, hak_class_count(), &cls), 0);
     CHECK_EQ(hak_on_exhausted(NULL, NULL, NULL), 0);
     kit_close();
 }

@@ -32,9 +32,9 @@ static uint64_t head_of(unit_t unit)
     return atomic_load(&held.heap->slabs[unit].head);
 }
 
-static bool published(unsigned class, unit_t unit)
+static bool published(unsigned cls, unit_t unit)
 {
-    return bitset_test(&held.pool->partial[class], unit - held.pool->first_unit);
+    return bitset_test(&held.pool->partial[cls], unit - held.pool->first_unit);
 }
 
 static uint64_t free_units(void)
@@ -64,9 +64,9 @@ static void take(unsigned count)
 }
 
 /* Opens a slab of the class and takes so many objects out of it. */
-static void own(unsigned class, unsigned count)
+static void own(unsigned cls, unsigned count)
 {
-    held.unit = sharedpool_acquire_fresh(held.pool, class);
+    held.unit = sharedpool_acquire_fresh(held.pool, cls);
     CHECK(held.unit != UNIT_NONE);
     take(count);
 }
@@ -90,18 +90,18 @@ static void check_state(enum slab_state state, unsigned free_objects)
 TEST(a_fresh_slab_is_owned_full_of_objects_and_of_its_class)
 {
     open_pool();
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         uint64_t before = free_units();
-        unsigned units = sizeclasses[class].unit_count;
-        own(class, 0);
-        check_state(SLAB_OWNED, sizeclass_capacity(class, units));
-        CHECK_EQ(head_class(head_of(held.unit)), class);
+        unsigned units = sizeclasses[cls].unit_count;
+        own(cls, 0);
+        check_state(SLAB_OWNED, sizeclass_capacity(cls, units));
+        CHECK_EQ(head_class(head_of(held.unit)), cls);
         CHECK_EQ(free_units(), before - units);
         for (unsigned n = 0; n < units; n++) {
-            CHECK_EQ(heap_class(held.heap, held.unit + n), class);
+            CHECK_EQ(heap_class(held.heap, held.unit + n), cls);
             CHECK_EQ(heap_slab_head(held.heap, held.unit + n), held.unit);
         }
-        CHECK(!published(class, held.unit));
+        CHECK(!published(cls, held.unit));
         sharedpool_give_up(held.thread, held.unit);
         check_state(SLAB_FREE, 0);
         CHECK_EQ(free_units(), before);
@@ -247,9 +247,9 @@ TEST(a_batch_of_many_slabs_and_classes_settles_each_of_them)
 
 /* ---- leftovers ------------------------------------------------------------------------------- */
 
-static void announce(unsigned class, unit_t unit)
+static void announce(unsigned cls, unit_t unit)
 {
-    bitset_set(&held.pool->partial[class], unit - held.pool->first_unit);
+    bitset_set(&held.pool->partial[cls], unit - held.pool->first_unit);
 }
 
 /* A publisher that was stopped between state and bit sets the bit when the slab has moved on. */
@@ -318,9 +318,9 @@ TEST(what_one_class_freed_every_other_class_and_large_objects_have)
     void *chain;
 
     for (unsigned n = 0; n < 2 * CLASS_COUNT; n++) {
-        unsigned class = n < CLASS_COUNT ? n + 1 : 2 * CLASS_COUNT - n;
-        size_t count = fill(sizeclass_bytes(class), &chain);
-        CHECK_GE(count * sizeclass_bytes(class) * 100, heap->area.bytes * 93);
+        unsigned cls = n < CLASS_COUNT ? n + 1 : 2 * CLASS_COUNT - n;
+        size_t count = fill(sizeclass_bytes(cls), &chain);
+        CHECK_GE(count * sizeclass_bytes(cls) * 100, heap->area.bytes * 93);
         free_chain(chain);
         void *nearly_all = hak_malloc(heap->area.bytes / 100 * 95);
         CHECK(nearly_all != NULL);
@@ -349,17 +349,17 @@ TEST(units_come_back_with_the_batch_that_empties_a_slab_not_later)
 
 TEST(where_no_long_run_is_free_a_shorter_slab_serves)
 {
-    unsigned class = CLASS_COUNT; /* 256 KiB; its slab wishes for more than the 4 units it needs */
-    unsigned least = sizeclass_least_units(class);
+    unsigned cls = CLASS_COUNT; /* 256 KiB; its slab wishes for more than the 4 units it needs */
+    unsigned least = sizeclass_least_units(cls);
 
-    CHECK(least < sizeclasses[class].unit_count);
+    CHECK(least < sizeclasses[cls].unit_count);
     open_pool();
     unit_t all = (unit_t)held.pool->unit_count;
     while (units_acquire(&held.heap->area, held.pool->segment, 1, UNIT_BYTES, NULL) != UNIT_NONE) {
     }
-    CHECK_EQ(sharedpool_acquire_fresh(held.pool, class), UNIT_NONE);
+    CHECK_EQ(sharedpool_acquire_fresh(held.pool, cls), UNIT_NONE);
     units_release(&held.heap->area, all / 2, least);
-    held.unit = sharedpool_acquire_fresh(held.pool, class);
+    held.unit = sharedpool_acquire_fresh(held.pool, cls);
     CHECK_EQ(held.unit, all / 2);
     CHECK_EQ(head_units(head_of(held.unit)), least);
     take(1);

@@ -26,10 +26,10 @@ static size_t units_of(size_t size)
 
 static void model(size_t size, int change)
 {
-    unsigned class = size <= CLASS_BYTES_MAX ? sizeclass_of(size) : 0;
+    unsigned cls = size <= CLASS_BYTES_MAX ? sizeclass_of(size) : 0;
 
-    live_in[class] += (size_t)(ssize_t)change;
-    if (class == 0) {
+    live_in[cls] += (size_t)(ssize_t)change;
+    if (cls == 0) {
         large_units += (size_t)(ssize_t)change * units_of(size);
         large_allocs += change > 0;
         large_frees += change < 0;
@@ -60,9 +60,9 @@ static void check_sums(void)
     struct hak_node_stats nodes = {0};
 
     CHECK_EQ(all.free_bytes + all.slab_bytes + all.large_bytes, all.size_bytes);
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        struct hak_class_stats one = kit_class(class);
-        CHECK_EQ(one.object_bytes, sizeclass_bytes(class));
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        struct hak_class_stats one = kit_class(cls);
+        CHECK_EQ(one.object_bytes, sizeclass_bytes(cls));
         sum.slab_bytes += one.slab_bytes;
         sum.slab_count += one.slab_count;
         sum.objects_free += one.objects_free * one.object_bytes;
@@ -115,13 +115,13 @@ static void check_model(void)
     CHECK_EQ(all.large_bytes, large_units * UNIT_BYTES);
     CHECK_EQ(all.large_allocs, large_allocs);
     CHECK_EQ(all.large_frees, large_frees);
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        CHECK_GE(kit_class(class).objects_out, live_in[class]);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        CHECK_GE(kit_class(cls).objects_out, live_in[cls]);
     }
     cache_drain(thread_current(hak_region_default()));
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-        CHECK_EQ(kit_class(class).objects_out, live_in[class]);
-        small += live_in[class];
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        CHECK_EQ(kit_class(cls).objects_out, live_in[cls]);
+        small += live_in[cls];
     }
     all = kit_stats();
     /* Of all that came up, what did not go down again is alive. */
@@ -269,20 +269,20 @@ TEST(impossible_questions_are_refused)
 {
     struct hak_stats stats;
     struct hak_node_stats node;
-    struct hak_class_stats class;
+    struct hak_class_stats cls;
 
     kit_forget_last();
     CHECK_EQ(hak_region_stats(NULL, &stats), -ENODEV);
     CHECK_EQ(hak_region_node_stats(NULL, 0, &node), -ENODEV);
-    CHECK_EQ(hak_region_class_stats(NULL, 1, &class), -ENODEV);
+    CHECK_EQ(hak_region_class_stats(NULL, 1, &cls), -ENODEV);
     kit_open(16 * MIB);
     CHECK_EQ(hak_region_stats(NULL, NULL), -EINVAL);
     CHECK_EQ(hak_region_node_stats(NULL, 0, NULL), -EINVAL);
     CHECK_EQ(hak_region_node_stats(NULL, 1, &node), -EINVAL);
     CHECK_EQ(hak_region_class_stats(NULL, 1, NULL), -EINVAL);
-    CHECK_EQ(hak_region_class_stats(NULL, 0, &class), -EINVAL);
-    CHECK_EQ(hak_region_class_stats(NULL, CLASS_COUNT + 1, &class), -EINVAL);
-    CHECK_EQ(hak_region_class_stats(NULL, CLASS_COUNT, &class), 0);
+    CHECK_EQ(hak_region_class_stats(NULL, 0, &cls), -EINVAL);
+    CHECK_EQ(hak_region_class_stats(NULL, CLASS_COUNT + 1, &cls), -EINVAL);
+    CHECK_EQ(hak_region_class_stats(NULL, CLASS_COUNT, &cls), 0);
     kit_close();
 }
 
@@ -324,8 +324,8 @@ TEST(figures_read_while_others_work_stay_within_the_region)
         CHECK_LE(stats.slab_free_bytes, stats.size_bytes);
         CHECK_GE(stats.refilled_objects, refilled); /* counters only go up */
         refilled = stats.refilled_objects;
-        for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
-            struct hak_class_stats one = kit_class(class);
+        for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+            struct hak_class_stats one = kit_class(cls);
             CHECK_LE(one.objects_out * one.object_bytes, stats.size_bytes);
         }
     }

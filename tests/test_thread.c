@@ -20,13 +20,13 @@ static struct kit_turns turns;
 /* Allocates and frees in every class and a large object; leaves its caches full. */
 static void *use_all(void *unused)
 {
-    for (unsigned class = 1; class <= CLASS_COUNT; class ++) {
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         void *mine[64];
-        size_t count = min_size(64, max_size(1, 128 * KIB / sizeclass_bytes(class)));
+        size_t count = min_size(64, max_size(1, 128 * KIB / sizeclass_bytes(cls)));
         for (size_t n = 0; n < count; n++) {
-            mine[n] = hak_malloc(sizeclass_bytes(class));
+            mine[n] = hak_malloc(sizeclass_bytes(cls));
             CHECK(mine[n] != NULL);
-            memset(mine[n], (int)class, 16);
+            memset(mine[n], (int)cls, 16);
         }
         for (size_t n = 0; n < count; n++) {
             hak_free(mine[n]);

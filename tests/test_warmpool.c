@@ -329,7 +329,7 @@ TEST(the_figures_are_printed_at_exit_where_asked_for)
 {
     static struct harness_result result;
     unsigned long long expected[3], printed[3];
-    unsigned class;
+    unsigned cls;
     size_t bytes;
     double rate;
 
@@ -342,10 +342,10 @@ TEST(the_figures_are_printed_at_exit_where_asked_for)
     line = strstr(result.output, "hit rate");
     line = strchr(line, '\n');
     CHECK(line != NULL);
-    CHECK_EQ(sscanf(line + 1, "hakmem: warm pool %u %zu %llu %llu %llu %lf", &class, &bytes,
+    CHECK_EQ(sscanf(line + 1, "hakmem: warm pool %u %zu %llu %llu %llu %lf", &cls, &bytes,
                     &printed[0], &printed[1], &printed[2], &rate),
              6);
-    CHECK_EQ(class, CLASS_64);
+    CHECK_EQ(cls, CLASS_64);
     CHECK_EQ(bytes, 1024);
     for (unsigned n = 0; n < 3; n++) {
         CHECK_EQ(printed[n], expected[n]);
