@@ -22,19 +22,12 @@ static bool inline_now(const struct bin *bin)
 /* Capacity is promised before it is used; false where the node's caches may not hold more. */
 static bool reserve(struct pool *pool, size_t bytes)
 {
-    /* Relaxed: a budget; nothing else is published by it. */
-    size_t before = atomic_fetch_add_explicit(&pool->cached_bytes, bytes, memory_order_relaxed);
-
-    if (before + bytes <= pool->cached_bytes_limit) {
-        return true;
-    }
-    atomic_fetch_sub_explicit(&pool->cached_bytes, bytes, memory_order_relaxed);
-    return false;
+    return budget_take(&pool->cached_bytes, pool->cached_bytes_limit, bytes);
 }
 
 static void unreserve(struct pool *pool, size_t bytes)
 {
-    atomic_fetch_sub_explicit(&pool->cached_bytes, bytes, memory_order_relaxed);
+    budget_give(&pool->cached_bytes, bytes);
 }
 
 static size_t magazine_bytes(const struct thread *thread, unsigned cls)
@@ -341,32 +334,29 @@ void *cache_empty(struct thread *thread, unsigned cls)
     return refill_exhausted(thread, cls);
 }
 
-unsigned cache_take(struct thread *thread, unsigned cls, void **out, unsigned want)
+static void close_bin(struct thread *thread, unsigned cls)
 {
+    struct class_cache *cache = &thread->caches[cls];
     struct bin *bin = &thread->bins[cls];
-    unsigned held = (unsigned)(bin->top - bin->low);
 
-    if (held == 0) {
-        void *pointer = cache_empty(thread, cls);
-        if (pointer == NULL) {
-            return 0;
-        }
-        *out = pointer;
-        return 1;
-    }
-    unsigned count = held < want ? held : want;
-    bin->top -= count;
-    __builtin_memcpy(out, bin->top, count * sizeof(void *));
-    return count;
+    unreserve(thread->pool, cache->inline_objects * sizeclass_bytes(cls));
+    cache->open = 0;
+    bin->top = bin->low = bin->limit = NULL;
 }
 
-static void drain_class(struct thread *thread, unsigned cls)
+bool cache_shed(struct thread *thread, unsigned cls)
 {
     struct class_cache *cache = &thread->caches[cls];
     struct bin *bin = &thread->bins[cls];
 
     if (!cache->open) {
-        return;
+        return false;
+    }
+    if (bin->depth > 0) {
+        uint32_t magazine = unchain_oldest(thread, cls);
+        send_back(thread, cls, magazine_slots(thread->pool, magazine), cache->magazine_objects);
+        magazine_put(thread, cls, magazine);
+        return true;
     }
     unsigned held = (unsigned)(bin->top - bin->low);
     if (held > 0) {
@@ -374,22 +364,17 @@ static void drain_class(struct thread *thread, unsigned cls)
     }
     if (!inline_now(bin)) {
         magazine_put(thread, cls, bin->magazine);
+        bin->magazine = MAGAZINE_NONE;
     }
-    while (bin->depth > 0) {
-        uint32_t magazine = unchain_newest(thread, cls);
-        send_back(thread, cls, magazine_slots(thread->pool, magazine), cache->magazine_objects);
-        magazine_put(thread, cls, magazine);
-    }
-    unreserve(thread->pool, cache->inline_objects * sizeclass_bytes(cls));
-    cache->open = 0;
-    bin->top = bin->low = bin->limit = NULL;
-    bin->magazine = MAGAZINE_NONE;
+    close_bin(thread, cls);
+    return held > 0;
 }
 
 void cache_drain(struct thread *thread)
 {
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
-        drain_class(thread, cls);
+        while (cache_shed(thread, cls)) {
+        }
     }
     if (thread->spare_magazine != MAGAZINE_NONE) {
         magazine_give_back(thread->pool, thread->spare_magazine);

@@ -29,8 +29,8 @@
 void *cache_empty(struct thread *thread, unsigned cls);
 /* The bin had no room: takes the object all the same. */
 void cache_full(struct thread *thread, unsigned cls, void *pointer);
-/* Count objects, as far as the bin and one refill have them, to out; how many. */
-unsigned cache_take(struct thread *thread, unsigned cls, void **out, unsigned want);
+/* Sends one magazine of the class back; false where there is none, and the bin is closed. */
+bool cache_shed(struct thread *thread, unsigned cls);
 /* Sends everything back and closes the bins. */
 void cache_drain(struct thread *thread);
 /* Class-wise limits for the thread's pool; bins closed. */

@@ -23,7 +23,24 @@ static bool call_reclaimer(struct thread *thread, size_t size_bytes)
     return true;
 }
 
-bool exhaust_relieve(struct thread *thread, enum exhaust_step step, size_t size_bytes)
+/* Finds what threads that are stopped half-way keep from the searches. Only where there may be
+ * something: a node that is really full answers at once. */
+static bool mend(struct pool *pool, unsigned cls)
+{
+    bool worth = atomic_load_explicit(&pool->segment->free_unit_count, memory_order_relaxed) != 0;
+
+    if (worth) {
+        units_mend(pool->segment);
+    }
+    if (cls != CLASS_NONE) {
+        bitset_mend(&pool->partial[cls]);
+        worth = true;
+    }
+    return worth;
+}
+
+bool exhaust_relieve(struct thread *thread, struct pool *pool, enum exhaust_step step,
+                     size_t size_bytes, unsigned cls)
 {
     switch (step) {
     case EXHAUST_OWN:
@@ -31,6 +48,8 @@ bool exhaust_relieve(struct thread *thread, enum exhaust_step step, size_t size_
         return true;
     case EXHAUST_IDLE:
         return thread_reclaim_idle(thread->heap, thread);
+    case EXHAUST_MEND:
+        return mend(pool, cls);
     case EXHAUST_RECLAIMER:
         return call_reclaimer(thread, size_bytes);
     case EXHAUST_STEPS:
@@ -81,7 +100,8 @@ void exhaust_record(struct thread *thread, struct pool *pool, size_t size_bytes,
             (size_t)atomic_load_explicit(&pool->segment->free_unit_count, memory_order_relaxed)
             << UNIT_LOG2,
         .largest_free_bytes = units_largest_run(pool->segment) << UNIT_LOG2,
-        .stranded_bytes = atomic_load_explicit(&pool->cached_bytes, memory_order_relaxed),
+        .stranded_bytes = atomic_load_explicit(&pool->cached_bytes, memory_order_relaxed) +
+                          atomic_load_explicit(&pool->boxed_bytes, memory_order_relaxed),
     };
     errno = ENOMEM;
 }

@@ -31,6 +31,7 @@ static void in_child(void)
         if (heap == NULL) {
             continue;
         }
+        thread_orphan(heap);
         if (os_pages_hugetlb(heap->area.pages)) {
             lose(heap);
             continue;

@@ -11,8 +11,8 @@
  *     refill            page box, warm pool,      | full
  *     |                 shared pool               cache_full      a further magazine, or the oldest
  *     exhaust           what others hold back     |               one goes back in a batch
- *     NULL, ENOMEM                                sharedpool_release  one or per word, one add per
- *                                                                 slab; empty slabs to everybody
+ *     NULL, ENOMEM                                sharedpool_release  one atomic or per bitmap
+ *                                                                 word; empty slabs to everybody
  *   over 256 KiB: large_alloc                     (slow: other node -> outbox, large -> large_free,
  *                                                  neither -> misuse_report)
  *
@@ -172,7 +172,7 @@ void free_slow(void *pointer, struct hak_region *heap)
         misuse_report(heap, pointer, misuse_kind_of(heap, pointer));
         return;
     }
-    free_object(heap, thread_current(heap), unit, pointer);
+    free_object(heap, thread_current_free(heap), unit, pointer);
     errno = saved;
 }
 
@@ -210,7 +210,8 @@ static void *calloc_any(struct hak_region *heap, unsigned id, size_t count, size
 
 static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment, size_t size)
 {
-    unsigned cls = CLASS_NONE;
+    struct thread *thread = thread_self[id].active;
+    void *object;
 
     if (unlikely(alignment == 0 || (alignment & (alignment - 1)) != 0 ||
                  alignment > HAK_ALIGNMENT_MAX)) {
@@ -219,14 +220,11 @@ static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment,
     if (alignment <= HAK_ALIGNMENT_MIN) {
         return malloc_any(heap, id, size);
     }
-    if (alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX) {
-        cls = sizeclass_aligned(size, alignment);
-    }
-    if (cls == CLASS_NONE) {
+    if (alignment > UNIT_BYTES || size > CLASS_BYTES_MAX - alignment) {
         return malloc_large(heap, size, alignment, NULL);
     }
-    void *object;
-    if (likely(bin_pop(&thread_self[id].active->bins[cls], &object))) {
+    unsigned cls = sizeclass_aligned(size, alignment);
+    if (likely(bin_pop(&thread->bins[cls], &object))) {
         return object;
     }
     return malloc_class(heap, cls, size, alignment);
@@ -409,31 +407,50 @@ HAK_INLINE void free_bulk_any(struct hak_region *heap, unsigned id, void *const 
     }
 }
 
-static void *on_node_any(struct hak_region *heap, unsigned id, size_t size, int node)
+/* One try at an object of that pool and no other. */
+static void *from_pool(struct thread *by, struct pool *pool, size_t size)
+{
+    void *object = NULL;
+
+    if (size > CLASS_BYTES_MAX) {
+        return large_alloc_in(by, pool, size, 0, NULL);
+    }
+    unsigned cls = sizeclass_of(size);
+    if (pool == by->pool && by != by->heap->stray &&
+        (bin_pop(&by->bins[cls], &object) || refill(by, cls, &object, 1) == 1)) {
+        return object;
+    }
+    return refill_from_pool(by, pool, cls);
+}
+
+static void *on_node_any(struct hak_region *heap, size_t size, int node)
 {
     struct thread *thread;
     struct segment *segment;
-    void *object;
 
     heap = slow_step(heap, size, 0, &thread);
     if (heap == NULL) {
         return NULL;
     }
     segment = region_segment_on(&heap->area, node);
-    if (segment == NULL) {
-        exhaust_refuse(thread, HAK_ERROR_ARGUMENT, -EINVAL, size, 0, node);
+    if (segment == NULL || size > PTRDIFF_MAX) {
+        exhaust_refuse(thread, HAK_ERROR_ARGUMENT, segment == NULL ? -EINVAL : -ENOMEM, size, 0,
+                       node);
         return NULL;
     }
     struct pool *pool = &heap->pools[segment - heap->area.segments];
     struct thread *by = thread != NULL ? thread : heap->stray;
-    if (pool == by->pool && thread != NULL && heap->exhausted != HAK_EXHAUSTED_ANY_NODE) {
-        return malloc_any(heap, id, size);
+    unsigned cls = size <= CLASS_BYTES_MAX ? sizeclass_of(size) : CLASS_NONE;
+    void *object = from_pool(by, pool, size);
+
+    for (enum exhaust_step step = 0; object == NULL && thread != NULL && step < EXHAUST_STEPS;
+         step++) {
+        if (exhaust_relieve(thread, pool, step, size, cls)) {
+            object = from_pool(by, pool, size);
+        }
     }
-    object = size <= CLASS_BYTES_MAX ? refill_from_pool(by, pool, sizeclass_of(size))
-             : size <= PTRDIFF_MAX   ? large_alloc_in(by, pool, size, 0, NULL)
-                                     : NULL;
     if (object == NULL) {
-        exhaust_record(by, pool, size, 0, size <= CLASS_BYTES_MAX ? sizeclass_of(size) : 0);
+        exhaust_record(by, pool, size, 0, cls);
     }
     return object;
 }
@@ -490,7 +507,7 @@ HAK_HOT void hak_free_bulk(void *const *pointers, size_t count)
 
 void *hak_malloc_on_node(size_t size, int node)
 {
-    return on_node_any(NULL, 0, size, node);
+    return on_node_any(NULL, size, node);
 }
 
 /* ---- a handle ---- */
@@ -550,5 +567,5 @@ void hak_region_free_bulk(hak_region *region, void *const *pointers, size_t coun
 
 void *hak_region_malloc_on_node(hak_region *region, size_t size, int node)
 {
-    return on_node_any(region, id_of(region), size, node);
+    return on_node_any(region, size, node);
 }

@@ -21,8 +21,9 @@
 #define MAGAZINES_MIN 64
 #define THREAD_SLOTS_READY_MIN 4
 #define THREAD_SLOTS_READY_MAX 256
-/* What the caches of a node may hold, in 1/1,000 of its segment. */
-#define CACHED_SHARE 30
+/* What the caches and the page boxes of a node may hold, in 1/1,000 of its segment. */
+#define CACHED_SHARE 20
+#define BOXED_SHARE 10
 #define BATCH_BYTES_MIN ((size_t)4 << 10)
 #define BATCH_BYTES_MAX ((size_t)128 << 10)
 
@@ -178,6 +179,7 @@ static int place_pool(struct hak_region *heap, uint32_t index, struct hak_error 
     pool->unit_count = segment->superslab_count * SUPERSLAB_UNITS;
     pool->batch_bytes = min_size(BATCH_BYTES_MAX, max_size(BATCH_BYTES_MIN, bytes >> 12));
     pool->cached_bytes_limit = bytes / 1000 * CACHED_SHARE;
+    pool->boxed_bytes_limit = bytes / 1000 * BOXED_SHARE;
     code = place_partial(heap, pool, error);
     if (code == 0) {
         code = place_magazines(heap, pool, error);

@@ -24,7 +24,7 @@ struct thread;
 #define MAGAZINE_OBJECTS 64
 #define MAGAZINE_NONE UINT32_MAX
 
-/* A node's magazines: fixed in number, handed to threads' caches. alloc/magazine.c */
+/* A node's magazines: fixed in number, handed to threads' caches. alloc/magazine.h */
 struct magazines {
     struct bitset free;
     void **memory;
@@ -56,9 +56,11 @@ struct pool {
     struct thread_slots slots;
     uint32_t nearest[HAK_NODES_MAX]; /* the other pools by distance */
     size_t batch_bytes;              /* a magazine's objects are at most this much together */
-    size_t cached_bytes_limit;
-    /* Capacity of all caches on this node; at most this is free in them. */
+    size_t cached_bytes_limit, boxed_bytes_limit;
+    /* Capacity of all caches on this node, and slabs in all page boxes: at most this is free and
+     * not to be had by others. */
     _Atomic size_t cached_bytes CACHE_ALIGNED;
+    _Atomic size_t boxed_bytes;
 };
 
 /* What the hit path of free reads of a region; constant from set-up to end. Beside the thread's slot
@@ -84,9 +86,8 @@ struct hak_region {
     uint64_t page_box_classes;
     unsigned warm_pool;
     bool warm_pool_stats;
-    bool default_region;
     size_t metadata_bytes;
-    /* Freed whole by heap_destroy, in the order made. */
+    /* Given back by heap_unlayout. */
     struct heap_table {
         void *memory;
         size_t bytes;
@@ -105,6 +106,26 @@ _Static_assert(CLASS_MAP_VALUES << CLASS_MAP_SHIFT <= 256, "an entry is a byte")
 HAK_INLINE struct pool *heap_pool_of(struct hak_region *heap, unit_t unit)
 {
     return &heap->pools[region_entry(&heap->area, unit)->segment];
+}
+
+/* Adds to a budget; false, and nothing added, where it would go beyond the limit. */
+HAK_INLINE bool budget_take(_Atomic size_t *used, size_t limit, size_t bytes)
+{
+    /* Relaxed: nothing else is published by it. */
+    size_t before = atomic_load_explicit(used, memory_order_relaxed);
+
+    do {
+        if (before + bytes > limit) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(used, &before, before + bytes,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+HAK_INLINE void budget_give(_Atomic size_t *used, size_t bytes)
+{
+    atomic_fetch_sub_explicit(used, bytes, memory_order_relaxed);
 }
 
 HAK_INLINE unsigned heap_class(const struct hak_region *heap, unit_t unit)

@@ -72,7 +72,7 @@ void *large_alloc(struct thread *thread, size_t size, size_t alignment, bool *ze
 
     for (enum exhaust_step step = 0; object == NULL && step < EXHAUST_STEPS; step++) {
         if (size <= (size_t)thread->pool->unit_count << UNIT_LOG2 &&
-            exhaust_relieve(thread, step, size)) {
+            exhaust_relieve(thread, thread->pool, step, size, CLASS_NONE)) {
             object = large_alloc_in(thread, thread->pool, size, alignment, zeroed);
         }
     }
@@ -83,14 +83,6 @@ void *large_alloc(struct thread *thread, size_t size, size_t alignment, bool *ze
         exhaust_record(thread, thread->pool, size, alignment, 0);
     }
     return object;
-}
-
-unit_t large_head_of(struct hak_region *heap, unit_t unit)
-{
-    while (heap_class(heap, unit) == CLASS_LARGE_BODY && heap_offset(heap, unit) != 0) {
-        unit -= heap_offset(heap, unit);
-    }
-    return unit;
 }
 
 void large_free(struct thread *thread, unit_t unit, void *pointer)
@@ -124,8 +116,8 @@ bool large_resize(struct thread *thread, unit_t unit, size_t size)
     size_t want = max_size(1, units_for(size));
 
     if (want > have) {
-        if (want > heap->area.unit_count ||
-            !units_acquire_at(&heap->area, (unit_t)(unit + have), want - have)) {
+        if (want > heap->area.unit_count || !units_acquire_at(region_segment_of(&heap->area, unit),
+                                                              (unit_t)(unit + have), want - have)) {
             return false;
         }
         mark_bodies(heap, unit, have, want);

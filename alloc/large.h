@@ -18,8 +18,6 @@ void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size
 void large_free(struct thread *thread, unit_t unit, void *pointer);
 /* Grows or shrinks in place; false where the next units are taken. */
 bool large_resize(struct thread *thread, unit_t unit, size_t size);
-/* First unit of the large object that a unit of it belongs to. */
-unit_t large_head_of(struct hak_region *heap, unit_t unit);
 bool large_check(struct hak_region *heap, unit_t unit);
 
 HAK_INLINE size_t large_units(const struct slab *slab)

@@ -35,13 +35,36 @@ unsigned pagebox_take_owner(struct thread *thread, unsigned cls, void **out, uns
     return 0;
 }
 
-void pagebox_put_owner(struct thread *thread, unsigned cls, unit_t unit)
+static size_t slab_bytes(const struct thread *thread, unit_t unit)
+{
+    /* Relaxed: our slab, its head does not change. */
+    uint64_t head = atomic_load_explicit(&thread->heap->slabs[unit].head, memory_order_relaxed);
+
+    return (size_t)head_units(head) << UNIT_LOG2;
+}
+
+/* The slab leaves the box. */
+static void give_up(struct thread *thread, unit_t unit)
+{
+    budget_give(&thread->pool->boxed_bytes, slab_bytes(thread, unit));
+    sharedpool_give_up(thread, unit);
+}
+
+bool pagebox_put_owner(struct thread *thread, unsigned cls, unit_t unit)
 {
     struct pagebox *box = &thread->boxes[cls];
 
     if (box->count == PAGEBOX_SLABS) {
         box->count--;
-        sharedpool_give_up(thread, box->unit[box->count]);
+        give_up(thread, box->unit[box->count]);
+    }
+    while (!budget_take(&thread->pool->boxed_bytes, thread->pool->boxed_bytes_limit,
+                        slab_bytes(thread, unit))) {
+        if (box->count == 0) {
+            return false;
+        }
+        box->count--;
+        give_up(thread, box->unit[box->count]);
     }
     for (unsigned n = box->count; n > 0; n--) {
         box->unit[n] = box->unit[n - 1];
@@ -50,6 +73,7 @@ void pagebox_put_owner(struct thread *thread, unsigned cls, unit_t unit)
     box->unit[0] = unit;
     box->cursor[0] = 0;
     box->count++;
+    return true;
 }
 
 static bool all_free(const struct thread *thread, const struct pagebox *box, unsigned n)
@@ -78,7 +102,7 @@ void pagebox_emptied_owner(struct thread *thread, unsigned cls, unit_t unit)
     }
     if (empty > 1) {
         remove_entry(box, which);
-        sharedpool_give_up(thread, unit);
+        give_up(thread, unit);
     }
 }
 
@@ -88,6 +112,6 @@ void pagebox_drain_owner(struct thread *thread, unsigned cls)
 
     while (box->count > 0) {
         box->count--;
-        sharedpool_give_up(thread, box->unit[box->count]);
+        give_up(thread, box->unit[box->count]);
     }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The page box: per class the few slabs that a thread owns. Refills come from them without meeting
- * anyone; frees of anybody go into them without a change of state. All by the slot's thread, or by
+ * anyone; frees of anybody go into them without a change of state. What is free in them is not to be
+ * had by others, so all boxes of a node together hold at most 1 % of its segment. All by the slot's thread, or by
  * the one thread that took the slot over (thread.h).
  */
 #ifndef HAK_ALLOC_PAGEBOX_H
@@ -11,8 +12,9 @@
 
 /* Up to want objects from the slabs of the box; 0 where none has any. */
 unsigned pagebox_take_owner(struct thread *thread, unsigned cls, void **out, unsigned want);
-/* Puts a slab that the thread owns on top; the oldest gives way where the box is full. */
-void pagebox_put_owner(struct thread *thread, unsigned cls, unit_t unit);
+/* Puts a slab that the thread owns on top; the oldest gives way where the box is full. False where
+ * the node's boxes may not hold more: the caller keeps the slab. */
+bool pagebox_put_owner(struct thread *thread, unsigned cls, unit_t unit);
 /* A batch filled a word of the slab's bitmap: if it is one of ours, and empty, and the box has
  * another empty one, it goes back. */
 void pagebox_emptied_owner(struct thread *thread, unsigned cls, unit_t unit);

@@ -32,13 +32,17 @@ int hak_thread_pin(int cpu)
         errlog_store(&error);
         return code;
     }
+    thread_enter();
     thread_rehome_all();
+    thread_leave();
     return 0;
 }
 
 void hak_thread_idle(void)
 {
+    thread_enter();
     thread_mark_idle();
+    thread_leave();
 }
 
 int hak_on_exhausted(hak_region *region, hak_exhausted_fn reclaim, void *argument)
@@ -105,19 +109,20 @@ const char *hak_version(void)
     return DOTTED(HAK_VERSION_MAJOR, HAK_VERSION_MINOR, HAK_VERSION_PATCH);
 }
 
-/* The calling thread's latest failure over all regions; NULL where it had none. */
-static const struct thread_error *latest(void)
+/* The calling thread's latest failure over all regions; sequence 0 where it had none. */
+static struct thread_error latest(void)
 {
-    const struct thread_error *last = NULL;
+    struct thread_error last = {.sequence = 0};
 
+    thread_enter();
     for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
         const struct thread_self *self = &thread_self[id];
         const struct thread *thread = self->parked != NULL ? self->parked : self->active;
-        if (thread != &thread_none && thread->error.sequence != 0 &&
-            (last == NULL || thread->error.sequence > last->sequence)) {
-            last = &thread->error;
+        if (thread != &thread_none && thread->error.sequence > last.sequence) {
+            last = thread->error;
         }
     }
+    thread_leave();
     return last;
 }
 
@@ -138,8 +143,9 @@ static void put_into_words(const struct thread_error *error, struct hak_error *o
                       "allocation of %zu bytes with alignment %zu: %s", error->size_bytes,
                       error->alignment,
                       error->code == -ENOMEM ? "the size is beyond what can be addressed"
-                      : error->node >= 0     ? "the region has no segment on that node"
-                                             : "the alignment is not a power of two up to 1 GiB");
+                      : error->alignment != 0
+                          ? "the alignment is not a power of two up to 1 GiB"
+                          : "0 is no alignment, or the region has no segment on that node");
         return;
     }
     errlog_append(out->message, sizeof(out->message),
@@ -153,7 +159,6 @@ static void put_into_words(const struct thread_error *error, struct hak_error *o
 
 int hak_last_error(struct hak_error *out)
 {
-    const struct thread_error *mine = latest();
     uint64_t shared;
 
     if (out == NULL) {
@@ -161,9 +166,10 @@ int hak_last_error(struct hak_error *out)
     }
     memset(out, 0, sizeof(*out));
     out->node = -1;
+    const struct thread_error mine = latest();
     shared = errlog_load(out);
-    if (mine != NULL && mine->sequence > shared) {
-        put_into_words(mine, out);
+    if (mine.sequence > shared) {
+        put_into_words(&mine, out);
     }
     return out->code;
 }

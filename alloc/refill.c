@@ -58,8 +58,7 @@ static unsigned climb(struct thread *thread, unsigned cls, void **out, unsigned 
         if (unit == UNIT_NONE) {
             break;
         }
-        if (boxed) {
-            pagebox_put_owner(thread, cls, unit);
+        if (boxed && pagebox_put_owner(thread, cls, unit)) {
             got += pagebox_take_owner(thread, cls, out + got, want - got);
         } else {
             got += take_and_give_up(thread, unit, out + got, want - got);
@@ -85,7 +84,7 @@ void *refill_exhausted(struct thread *thread, unsigned cls)
     void *object = NULL;
 
     for (enum exhaust_step step = 0; step < EXHAUST_STEPS; step++) {
-        if (exhaust_relieve(thread, step, sizeclass_bytes(cls)) &&
+        if (exhaust_relieve(thread, thread->pool, step, sizeclass_bytes(cls), cls) &&
             refill(thread, cls, &object, 1) == 1) {
             return object;
         }

@@ -44,7 +44,7 @@ static void print_at_exit(void)
 static struct hak_region *new_handle(struct hak_error *error)
 {
     void *memory;
-    int code = backing_table(sizeof(struct hak_region), 0, false, HAK_PAGES_4K, &memory);
+    int code = backing_table(sizeof(struct hak_region), -1, false, HAK_PAGES_4K, &memory);
 
     if (code != 0) {
         errlog_fail(error, code, HAK_ERROR_SETUP, "no addresses for a region's handle");

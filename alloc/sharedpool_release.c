@@ -26,6 +26,7 @@ struct word_group {
 
 struct batch {
     unsigned count;
+    struct word_group *last; /* never NULL; at first one that nothing matches */
     struct word_group groups[MAGAZINE_OBJECTS];
     /* Where a word's group may be; a hint that its key confirms. A collision costs a second or on
      * that word, no search. */
@@ -40,26 +41,39 @@ static void *object_address(const struct hak_region *heap, unit_t unit, unsigned
     return (char *)region_address(&heap->area, unit) + (size_t)index * sizeclass_bytes(cls);
 }
 
-HAK_INLINE void batch_add(struct batch *batch, struct hak_region *heap, unit_t unit, unsigned cls,
-                          unsigned index)
+/* The word's group, by the table; a new one where it has none. */
+static struct word_group *batch_group(struct batch *batch, struct hak_region *heap, unit_t unit,
+                                      unsigned cls, unsigned word)
 {
-    unsigned word = index / 64;
-    uint64_t mask = (uint64_t)1 << (index % 64);
     /* Fibonacci hashing: neighbouring numbers land far apart. */
     unsigned at = ((unit * SLAB_WORDS + word) * 2654435769U) >> (32 - GROUP_TABLE_LOG2);
     struct word_group *group = &batch->groups[batch->table[at]];
 
     if (batch->table[at] < batch->count && group->unit == unit && group->word == word) {
-        if (unlikely(group->mask & mask)) {
-            misuse_report(heap, object_address(heap, unit, cls, index), MISUSE_FREED_TWICE);
-        }
-        group->mask |= mask;
-        return;
+        return group;
     }
-    batch->table[at] = (uint8_t)batch->count;
-    batch->groups[batch->count++] = (struct word_group){
-        .unit = unit, .word = (uint8_t)word, .cls = (uint8_t)cls, .mask = mask};
+    group = &batch->groups[batch->count];
+    batch->table[at] = (uint8_t)batch->count++;
+    *group = (struct word_group){.unit = unit, .word = (uint8_t)word, .cls = (uint8_t)cls};
     __builtin_prefetch(&heap->slabs[unit].bits[word], 1);
+    return group;
+}
+
+HAK_INLINE void batch_add(struct batch *batch, struct hak_region *heap, unit_t unit, unsigned cls,
+                          unsigned index)
+{
+    unsigned word = index / 64;
+    uint64_t mask = (uint64_t)1 << (index % 64);
+    struct word_group *group = batch->last;
+
+    /* Objects mostly come back in some order: look at the last one's word first. */
+    if (group->unit != unit || group->word != word) {
+        group = batch->last = batch_group(batch, heap, unit, cls, word);
+    }
+    if (unlikely(group->mask & mask)) {
+        misuse_report(heap, object_address(heap, unit, cls, index), MISUSE_FREED_TWICE);
+    }
+    group->mask |= mask;
 }
 
 /* The slab is FREE and ours alone: its units go to everybody. */
@@ -231,6 +245,8 @@ void sharedpool_release(struct thread *by, unsigned cls, void *const *pointers, 
     struct batch batch;
 
     batch.count = 0;
+    batch.last = &batch.groups[0];
+    batch.groups[0].unit = UNIT_NONE;
     __builtin_memset(batch.table, 0, sizeof(batch.table));
     if (cls != CLASS_NONE && sizeclasses[cls].unit_count == 1) {
         batch_add_small(&batch, heap, cls, pointers, count);

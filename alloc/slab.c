@@ -58,13 +58,16 @@ unsigned slab_take_owner(struct slab *slab, unsigned *cursor, char *start, unsig
     /* Relaxed: class and length do not change while we own the slab. */
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
     size_t bytes = sizeclass_bytes(head_class(head));
-    unsigned words = (head_capacity(head) + 63) / 64;
+    unsigned capacity = head_capacity(head);
+    unsigned words = (capacity + 63) / 64;
     unsigned got = 0;
     unsigned w = *cursor < words ? *cursor : 0;
 
     for (unsigned looked = 0; looked < words && got < want; looked++) {
         /* Relaxed: nobody but us clears bits, so those seen stay until we take them. */
         uint64_t word = atomic_load_explicit(&slab->bits[w], memory_order_relaxed);
+        /* A second free of an object whose slab is gone can leave bits that no object has. */
+        word &= slab_word_full(capacity, w);
         if (word != 0) {
             uint64_t take = lowest_bits(word, want - got);
             /* Acquire: SLAB-BITS, the other side of slab_put_any. */
@@ -83,12 +86,13 @@ unsigned slab_take_owner(struct slab *slab, unsigned *cursor, char *start, unsig
 unsigned slab_free_bits(const struct slab *slab)
 {
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
-    unsigned words = (head_capacity(head) + 63) / 64;
+    unsigned capacity = head_capacity(head);
     unsigned count = 0;
 
-    for (unsigned w = 0; w < words; w++) {
+    for (unsigned w = 0; w * 64 < capacity; w++) {
         /* Relaxed: a figure. */
-        count += popcount64(atomic_load_explicit(&slab->bits[w], memory_order_relaxed));
+        count += popcount64(atomic_load_explicit(&slab->bits[w], memory_order_relaxed) &
+                            slab_word_full(capacity, w));
     }
     return count;
 }
@@ -105,8 +109,9 @@ enum slab_fill slab_look(const struct slab *slab, uint64_t head, unsigned from)
     for (unsigned step = 0; step < words; step++) {
         unsigned w = (from + ((step & 1) ? (step + 1) / 2 : words - step / 2)) % words;
         uint64_t bits = atomic_load_explicit(&slab->bits[w], memory_order_seq_cst);
-        some |= bits != 0;
-        all &= bits == slab_word_full(capacity, w);
+        uint64_t full = slab_word_full(capacity, w);
+        some |= (bits & full) != 0;
+        all &= (bits & full) == full;
         if (some && !all) {
             return SLAB_SOME_ROOM;
         }

@@ -3,6 +3,7 @@
 #include "alloc/thread.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 #include "alloc/cache.h"
@@ -12,6 +13,11 @@
 
 /* Slow steps between two looks at which node the thread runs on. */
 #define REHOME_STEPS 64
+/* A thread without a slot that frees a few objects works without one: the C library frees what
+ * belongs to a thread's end after that thread's destructors, when nobody would hear of a new slot. */
+#define LOOSE_FREES 32
+/* Classes that one slow step looks at when it gives back what somebody asked for. */
+#define SHED_CLASSES 8
 
 struct thread thread_none;
 uint16_t thread_bin_offset[CLASS_TABLE_ENTRIES];
@@ -19,16 +25,44 @@ HAK_TLS_FAST struct thread_self thread_self[HAK_REGIONS_MAX] = {
     [0 ... HAK_REGIONS_MAX - 1] = {.active = &thread_none},
 };
 
+/*
+ * A region can end while a thread that used it exits, marks itself idle or asks for its last error,
+ * and those look at slots through the thread's pointers to them. They may do so at any time (enter,
+ * leave: a count) but while a region's slots end (stop, go on: a flag); who ends them waits for the
+ * count. Label THREAD-END: "count, then flag" and "flag, then count", sequentially consistent, so at
+ * least one sees the other. No allocation or free takes part.
+ */
+static _Atomic uint32_t entered, stopped;
+/* Frees by this thread while it had no slot; see thread_current_free. */
+static HAK_TLS_FAST uint8_t loose_frees;
 /* The thread's caches went back as it exits; destructors that still allocate or free do without. */
 static HAK_TLS_FAST bool exiting;
 static pthread_key_t exit_key;
 static bool exit_key_made;
 
+void thread_enter(void)
+{
+    atomic_fetch_add_explicit(&entered, 1, memory_order_seq_cst);
+    while (unlikely(atomic_load_explicit(&stopped, memory_order_seq_cst) != 0)) {
+        atomic_fetch_sub_explicit(&entered, 1, memory_order_seq_cst);
+        sched_yield();
+        atomic_fetch_add_explicit(&entered, 1, memory_order_seq_cst);
+    }
+}
+
+void thread_leave(void)
+{
+    /* Release: what was done with the slots comes before their end. */
+    atomic_fetch_sub_explicit(&entered, 1, memory_order_release);
+}
+
 static void at_thread_exit(void *unused)
 {
     (void)unused;
     exiting = true;
+    thread_enter();
     thread_detach_all();
+    thread_leave();
 }
 
 int thread_prepare(void)
@@ -60,6 +94,7 @@ void thread_fill(struct thread *thread, struct pool *pool, uint32_t slot)
     thread->pool = pool;
     thread->slot = slot;
     thread->slow_steps = 0;
+    thread->shedding = 0;
     thread->in_reclaimer = false;
     atomic_store_explicit(&thread->asked, 0, memory_order_relaxed);
     thread->home_base = pool->segment->base;
@@ -161,9 +196,48 @@ static struct thread *move_home(struct thread *thread)
     if (moved == NULL) {
         return thread;
     }
+    moved->error = thread->error;
     thread_drain(thread);
     leave(thread);
     return moved;
+}
+
+/* Somebody ran out and asked: gives back a magazine's worth, so that no call becomes a long one. */
+static void shed(struct thread *thread)
+{
+    unsigned looked = 0;
+
+    /* Relaxed: a request, carried out whenever it is seen. */
+    if (atomic_load_explicit(&thread->asked, memory_order_relaxed) != 0) {
+        atomic_store_explicit(&thread->asked, 0, memory_order_relaxed);
+        thread->shedding = CLASS_COUNT;
+    }
+    while (thread->shedding > 0 && looked++ < SHED_CLASSES) {
+        if (cache_shed(thread, thread->shedding)) {
+            return;
+        }
+        pagebox_drain_owner(thread, thread->shedding);
+        thread->shedding--;
+    }
+    if (thread->shedding == 0) {
+        outbox_drain_owner(thread);
+    }
+}
+
+/* The parked slot taken up again, or NULL. */
+static struct thread *resume(struct thread_self *self)
+{
+    struct thread *parked = self->parked;
+
+    if (parked == NULL) {
+        return NULL;
+    }
+    self->parked = NULL;
+    if (!unpark(parked)) {
+        return NULL;
+    }
+    self->active = parked;
+    return parked;
 }
 
 struct thread *thread_current(struct hak_region *heap)
@@ -172,23 +246,30 @@ struct thread *thread_current(struct hak_region *heap)
     struct thread *thread = self->active;
 
     if (unlikely(thread == &thread_none)) {
-        struct thread *parked = self->parked;
-        self->parked = NULL;
-        if (parked != NULL && unpark(parked)) {
-            self->active = parked;
-            return parked;
+        thread = resume(self);
+        if (thread == NULL) {
+            return exiting ? NULL : attach(heap);
         }
-        return exiting ? NULL : attach(heap);
     }
-    /* Relaxed: a request, carried out whenever it is seen. */
-    if (unlikely(atomic_load_explicit(&thread->asked, memory_order_relaxed) != 0)) {
-        atomic_store_explicit(&thread->asked, 0, memory_order_relaxed);
-        thread_drain(thread);
+    if (unlikely(thread->shedding > 0 ||
+                 atomic_load_explicit(&thread->asked, memory_order_relaxed) != 0)) {
+        shed(thread);
     }
     if (heap->pool_count > 1 && ++thread->slow_steps % REHOME_STEPS == 0 && !thread->in_reclaimer) {
         thread = move_home(thread);
     }
     return thread;
+}
+
+struct thread *thread_current_free(struct hak_region *heap)
+{
+    const struct thread_self *self = &thread_self[heap->id];
+
+    if (self->active == &thread_none && self->parked == NULL && loose_frees < LOOSE_FREES) {
+        loose_frees++;
+        return NULL;
+    }
+    return thread_current(heap);
 }
 
 void thread_mark_idle(void)
@@ -208,11 +289,7 @@ void thread_detach_all(void)
 {
     for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
         struct thread_self *self = &thread_self[id];
-        struct thread *parked = self->parked;
-        self->parked = NULL;
-        if (parked != NULL && unpark(parked)) {
-            self->active = parked;
-        }
+        resume(self);
         if (self->active != &thread_none) {
             detach(self->active);
         }
@@ -222,9 +299,10 @@ void thread_detach_all(void)
 void thread_rehome_all(void)
 {
     for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
-        struct thread *thread = thread_self[id].active;
-        if (thread != &thread_none && !thread->in_reclaimer) {
-            move_home(thread);
+        struct thread_self *self = &thread_self[id];
+        resume(self);
+        if (self->active != &thread_none && !self->active->in_reclaimer) {
+            move_home(self->active);
         }
     }
 }
@@ -240,8 +318,9 @@ static bool take_idle(struct thread *thread)
     }
     thread_drain(thread);
     state = THREAD_TAKEN;
+    /* Acquire where it fails: what its thread did before it left the slot to us. */
     if (!atomic_compare_exchange_strong_explicit(&thread->state, &state, THREAD_IDLE,
-                                                 memory_order_release, memory_order_relaxed)) {
+                                                 memory_order_acq_rel, memory_order_acquire)) {
         leave(thread); /* its thread came back meanwhile and went on with another slot */
     }
     return true;
@@ -270,8 +349,32 @@ bool thread_reclaim_idle(struct hak_region *heap, const struct thread *except)
     return taken;
 }
 
+void thread_orphan(struct hak_region *heap)
+{
+    static struct thread_self nobody;
+
+    atomic_store_explicit(&entered, 0, memory_order_relaxed);
+    atomic_store_explicit(&stopped, 0, memory_order_relaxed);
+
+    for (uint32_t p = 0; p < heap->pool_count; p++) {
+        struct pool *pool = &heap->pools[p];
+        uint32_t high = atomic_load_explicit(&pool->slots.high, memory_order_acquire);
+        for (uint32_t slot = 0; slot < high; slot++) {
+            struct thread *thread = thread_slot(pool, slot);
+            if (thread->self != &thread_self[heap->id]) {
+                thread->self = &nobody;
+            }
+        }
+    }
+}
+
 void thread_forget(struct hak_region *heap)
 {
+    /* THREAD-END: the flag, then the count. Ends are one at a time, by the lock of set-up. */
+    atomic_store_explicit(&stopped, 1, memory_order_seq_cst);
+    while (atomic_load_explicit(&entered, memory_order_seq_cst) != 0) {
+        sched_yield();
+    }
     for (uint32_t p = 0; p < heap->pool_count; p++) {
         struct pool *pool = &heap->pools[p];
         uint32_t high = atomic_load_explicit(&pool->slots.high, memory_order_acquire);
@@ -284,6 +387,7 @@ void thread_forget(struct hak_region *heap)
             }
         }
     }
+    atomic_store_explicit(&stopped, 0, memory_order_release);
 }
 
 bool thread_check(struct hak_region *heap)

@@ -106,6 +106,7 @@ struct thread {
     _Atomic uint32_t state; /* enum thread_state */
     _Atomic uint32_t asked; /* somebody ran out: give your caches back on your next slow step */
     uint32_t slow_steps;
+    uint32_t shedding;        /* class up to which caches are still to be given back; 0: none */
     bool in_reclaimer;        /* its region's hak_on_exhausted function runs */
     struct thread_self *self; /* its thread's pointers to it */
     struct class_cache caches[CLASS_COUNT + 1];
@@ -141,6 +142,11 @@ HAK_INLINE void count_add(_Atomic uint64_t *counter, uint64_t amount)
  * NULL where the region has no slot left, or the thread is exiting: it works as a stray then.
  */
 struct thread *thread_current(struct hak_region *heap);
+/* The same for a free, which does not take a slot for its thread until there have been some. */
+struct thread *thread_current_free(struct hak_region *heap);
+/* Around the calls below that say "entered", and around reading slots through thread_self. */
+void thread_enter(void);
+void thread_leave(void);
 /* By size / 16, rounded up: bytes from a slot's beginning to the size's bin. All 0, the bin of no
  * class, until the first set-up; the same for good after it. */
 extern HAK_OWN uint16_t thread_bin_offset[CLASS_TABLE_ENTRIES];
@@ -152,12 +158,15 @@ void thread_fill(struct thread *thread, struct pool *pool, uint32_t slot);
 void thread_drain(struct thread *thread);
 /* Takes the caches of idle threads, asks the others; true where something was taken. */
 bool thread_reclaim_idle(struct hak_region *heap, const struct thread *except);
+/* Marks the calling thread's slots idle. Entered. */
 void thread_mark_idle(void);
-/* Gives the calling thread's slots of every region up; also run when a thread exits. */
+/* Gives the calling thread's slots of every region up, as when it exits. Entered. */
 void thread_detach_all(void);
-/* Ends every slot of a region whose use has ended. */
+/* Ends every slot of a region whose use has ended; waits for those that have entered. */
 void thread_forget(struct hak_region *heap);
-/* Moves the calling thread's slots to the node that it runs on now. */
+/* In a child of fork: the other threads, and their pointers to their slots, are not there. */
+void thread_orphan(struct hak_region *heap);
+/* Moves the calling thread's slots to the node that it runs on now. Entered. */
 void thread_rehome_all(void);
 bool thread_check(struct hak_region *heap);
 

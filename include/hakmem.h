@@ -4,7 +4,10 @@
  *
  * A *region* is one range of addresses made of one segment per NUMA node, backed by huge pages
  * where the machine has them, bound to its nodes and faulted in before the first allocation.
- * After that no call below makes a system call or takes a page fault.
+ * After that no call below makes a system call or takes a page fault. (One exception: a thread's
+ * first call in a region takes up a slot of 16 KiB. Slots for 0.2 % of the region, at least 4 and at
+ * most 256 a node, are faulted in at init; a thread beyond them faults its slot in at that call. The
+ * C library may allocate for a thread's destructors where a process has more than 32 keys.)
  *
  * Terms. "Set-up" calls (init, create, adopt, destroy, fini, pin) may take time and talk to the
  * kernel; they return 0 or a negative errno and fill the error record (hak_last_error). The
@@ -128,8 +131,8 @@ struct hak_error {
     int node;                  /* the kernel's number; -1: none in particular */
     size_t free_bytes;         /* free units of that node */
     size_t largest_free_bytes; /* largest single object that its free units could hold */
-    size_t stranded_bytes;     /* capacity of the thread caches on that node: at most this much
-                                  is free but in somebody's cache */
+    size_t stranded_bytes;     /* capacity of the thread caches and page boxes on that node: at
+                                  most this much is free but in some thread's hands */
     const void *pointer;       /* of a bad free */
     char message[768];         /* a sentence or several; ends with NUL */
     char remedy[512];          /* shell commands, one a line, that would provide what is missing;
@@ -210,8 +213,9 @@ HAK_API void *hak_calloc(size_t count, size_t size) HAK_MALLOC_LIKE;
  * As realloc(3): NULL allocates; size 0 frees and returns NULL with errno kept. Stays in place
  * where the object is large enough and not more than twice too large; large objects grow in place
  * where the next units are free, and give units back in place. On failure the old object is
- * untouched. A pointer that is not a live object is misuse: by policy an abort, otherwise NULL with
- * EINVAL.
+ * untouched. A pointer that is not a live object is misuse, found and reported as by hak_free: by
+ * policy an abort, otherwise NULL with EINVAL. (A freed object that is still in a thread's cache
+ * counts as live until it is sent back.)
  */
 HAK_API void *hak_realloc(void *pointer, size_t size) __attribute__((warn_unused_result));
 
@@ -232,7 +236,7 @@ HAK_API void hak_free(void *pointer);
 HAK_API void hak_free_sized(void *pointer, size_t size);
 
 /* Bytes that may be used behind a live object: its class or run. 0 for NULL and for what is not an
- * object of the region. Any thread; no atomic operations. */
+ * object of the region; a freed object in a thread's cache still counts as one. Any thread; no atomic operations. */
 HAK_API size_t hak_usable_size(const void *pointer);
 
 /*
@@ -271,8 +275,9 @@ HAK_API void *hak_region_malloc_on_node(hak_region *region, size_t size, int nod
 
 /*
  * A function that is called before an allocation of the region fails, on the thread that allocates,
- * after every cache that could be had was emptied: it may free objects of the region (it must not
- * allocate from it: that fails), and the allocation is tried once more. size_bytes is what is
+ * after every cache that could be had was emptied: it may free objects of the region, and the
+ * allocation is tried once more. An allocation that it makes itself and that finds no room fails at
+ * once. size_bytes is what is
  * wanted. NULL takes it back. One function a region; set it while no other thread allocates. 0;
  * -ENODEV no region.
  */
@@ -309,6 +314,7 @@ struct hak_stats {
     size_t slab_free_bytes;    /* free objects in those slabs, thread caches not included */
     size_t large_bytes;        /* in large objects */
     size_t cached_bytes_max;   /* capacity of all thread caches; at most this is free in them */
+    size_t boxed_bytes_max;    /* slabs in page boxes, likewise; both together stay below 3 % */
     uint64_t cache_refills;    /* the thread cache had nothing: a batch came from below */
     uint64_t cache_flushes;    /* it was full: a batch went back */
     uint64_t box_hits;         /* refills that the thread's own slabs served */

@@ -49,12 +49,9 @@ void bitset_fill(struct bitset *set)
     }
 }
 
-bool bitset_set(struct bitset *set, size_t bit)
+/* Sees to it that the bit's word is announced on every level. */
+static void announce(struct bitset *set, size_t bit)
 {
-    uint64_t mask = (uint64_t)1 << (bit % 64);
-    /* BITSET-SUMMARY: the word first, then a look at the summary. */
-    uint64_t old = atomic_fetch_or_explicit(&set->level[0][bit / 64], mask, memory_order_seq_cst);
-
     for (unsigned n = 1; n < set->level_count; n++) {
         bit /= 64;
         uint64_t above = (uint64_t)1 << (bit % 64);
@@ -65,6 +62,15 @@ bool bitset_set(struct bitset *set, size_t bit)
             atomic_fetch_or_explicit(word, above, memory_order_seq_cst);
         }
     }
+}
+
+bool bitset_set(struct bitset *set, size_t bit)
+{
+    uint64_t mask = (uint64_t)1 << (bit % 64);
+    /* BITSET-SUMMARY: the word first, then a look at the summary. */
+    uint64_t old = atomic_fetch_or_explicit(&set->level[0][bit / 64], mask, memory_order_seq_cst);
+
+    announce(set, bit);
     return !(old & mask);
 }
 
@@ -155,6 +161,16 @@ size_t bitset_claim(struct bitset *set, size_t from)
         bit = bitset_find(set, bit);
     }
     return bit;
+}
+
+void bitset_mend(struct bitset *set)
+{
+    for (size_t w = 0; w < words_of(set->bit_count[0]); w++) {
+        uint64_t word = atomic_load_explicit(&set->level[0][w], memory_order_seq_cst);
+        if (word != 0) {
+            announce(set, w * 64);
+        }
+    }
 }
 
 size_t bitset_first_clear(const struct bitset *set, size_t from, size_t end)

@@ -13,8 +13,9 @@
  *
  * Why the second look suffices: setting is "write word, read summary", clearing is "write summary,
  * read word". All four are sequentially consistent, so at least one side sees the other (label
- * BITSET-SUMMARY). A setter that is stopped between word and summary hides its bit until it goes
- * on or until anybody sets another bit of that word.
+ * BITSET-SUMMARY). A setter that is stopped between word and summary, or a clearer between summary
+ * and second look, hides the bits of that word until it goes on or until anybody sets another one
+ * there; bitset_mend finds them, for who would otherwise have to give up.
  *
  * Clearing tells whether the bit was there: of several threads that clear the same bit one hears
  * yes. That is how things are claimed.
@@ -48,6 +49,8 @@ bool bitset_clear(struct bitset *set, size_t bit);
 size_t bitset_find(struct bitset *set, size_t from);
 /* Finds and clears: the lowest bit at or above from that the caller won, or BITSET_NONE. */
 size_t bitset_claim(struct bitset *set, size_t from);
+/* Announces every word anew: what a stopped thread hides is found again. A walk over all words. */
+void bitset_mend(struct bitset *set);
 /* First clear bit at or above from and below end; end where all are set. No summaries. */
 size_t bitset_first_clear(const struct bitset *set, size_t from, size_t end);
 size_t bitset_count(const struct bitset *set);

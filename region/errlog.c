@@ -20,10 +20,15 @@ static uint64_t last_sequence; /* under the lock; 0: none yet */
 static _Atomic uint64_t sequence;
 
 /* [errlog] acquire pairs with the release in give_lock: the record is seen as it was left. */
-static void take_lock(void)
+static bool take_lock(void)
 {
-    while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire))
+    /* Bounded: a holder that a real-time thread keeps off its processor would never go on. */
+    for (unsigned n = 0; n < 1U << 20; n++) {
+        if (!atomic_flag_test_and_set_explicit(&lock, memory_order_acquire))
+            return true;
         cpu_relax();
+    }
+    return false;
 }
 
 /* [errlog] */
@@ -72,7 +77,8 @@ uint64_t errlog_next_sequence(void)
 
 void errlog_store(const struct hak_error *error)
 {
-    take_lock();
+    if (!take_lock())
+        return;
     last = *error;
     /* Under the lock, so that of two stores the later number is also the record that stays. */
     last_sequence = errlog_next_sequence();
@@ -81,7 +87,8 @@ void errlog_store(const struct hak_error *error)
 
 uint64_t errlog_load(struct hak_error *out)
 {
-    take_lock();
+    if (!take_lock())
+        return 0;
     uint64_t number = last_sequence;
     if (number != 0)
         *out = last;

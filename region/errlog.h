@@ -23,7 +23,8 @@ int errlog_fail(struct hak_error *error, int code, enum hak_error_kind kind, con
 bool errlog_append(char *text, size_t capacity, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Makes *error the process's last; it gets the next sequence number. */
+/* Makes *error the process's last; it gets the next sequence number. Given up where the lock cannot
+ * be had within a million tries, as errlog_load is: a record is not worth a thread that hangs. */
 void errlog_store(const struct hak_error *error);
 
 /* Copies the process's last into *out; its sequence number. 0: there was none, *out untouched. */

@@ -19,7 +19,7 @@
  *   registry[superslab]   free units, untouched units, segment          (region/registry.h)
  *   class_map[unit]       one byte: size class, large head or body      (alloc/heap.h)
  *   head_offset[unit]     how many units before this one its slab begins
- *   slabs[unit]           state, free count, bitmap of free objects     (alloc/slab.h)
+ *   slabs[unit]           state, bitmap of free objects                 (alloc/slab.h)
  */
 #ifndef HAK_REGION_GEOMETRY_H
 #define HAK_REGION_GEOMETRY_H

@@ -154,7 +154,7 @@ bool region_check(struct region *region)
 
     for (uint32_t n = 0; n < region->segment_count; n++) {
         struct segment *segment = &region->segments[n];
-        if (segment->first_superslab != superslabs || !units_check(region, segment)) {
+        if (segment->first_superslab != superslabs || !units_check(segment)) {
             return false;
         }
         for (uint32_t s = 0; s < segment->superslab_count; s++) {

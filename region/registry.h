@@ -12,11 +12,10 @@
 
 #include "region/geometry.h"
 
-struct registry_entry {
+struct __attribute__((aligned(16))) registry_entry {
     _Atomic uint32_t free_units;      /* bit u: unit u is free */
     _Atomic uint32_t untouched_units; /* bit u: as the kernel handed it over, all zero */
     uint32_t segment;                 /* index of the segment it belongs to */
-    uint32_t spare;
 };
 
 _Static_assert(sizeof(struct registry_entry) == 16, "four entries a cache line");

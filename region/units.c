@@ -18,7 +18,8 @@
  */
 #include "region/units.h"
 
-#define SPAN_RETRIES 64
+/* More would make a failing call long while a claimer is stopped half-way. */
+#define SPAN_RETRIES 3
 
 /* Bits where a run of count free units begins. */
 static uint32_t run_starts(uint32_t free_units, unsigned count)
@@ -67,16 +68,16 @@ static void announce(struct segment *segment, uint32_t superslab, uint32_t free_
     }
 }
 
-/* The hint was wrong when we looked: takes it back, looks again. */
+/*
+ * The hint is wrong, or may be: takes it back, looks at the word, and announces what it says now.
+ * Always: whoever changed the word may not have come to it yet, and this hint was the only one.
+ */
 static void retract(struct segment *segment, uint32_t superslab, unsigned length)
 {
     bitset_clear(&segment->runs[length], superslab);
     /* UNITS-RUNS: the hint first, then the word again. */
-    uint32_t now = atomic_load_explicit(&segment->registry[superslab].free_units,
-                                        memory_order_seq_cst);
-    if (longest_run(now) == length) {
-        announce(segment, superslab, now);
-    }
+    announce(segment, superslab,
+             atomic_load_explicit(&segment->registry[superslab].free_units, memory_order_seq_cst));
 }
 
 /* Lowest length of at least count for which there may be a SuperSlab; 0 for none. */
@@ -144,12 +145,11 @@ static bool take_run(struct segment *segment, uint32_t superslab, unsigned count
     }
 }
 
-static unit_t taken(struct region *region, struct segment *segment, size_t superslab,
-                    unsigned first, size_t count, bool *untouched)
+static unit_t taken(struct segment *segment, size_t superslab, unsigned first, size_t count,
+                    bool *untouched)
 {
     bool fresh = touch(&segment->registry[superslab], unit_mask(first, (unsigned)count));
 
-    (void)region;
     if (untouched != NULL) {
         *untouched = fresh;
     }
@@ -157,8 +157,7 @@ static unit_t taken(struct region *region, struct segment *segment, size_t super
     return (unit_t)((segment->first_superslab + superslab) * SUPERSLAB_UNITS + first);
 }
 
-static unit_t acquire_run(struct region *region, struct segment *segment, unsigned count,
-                          bool *untouched)
+static unit_t acquire_run(struct segment *segment, unsigned count, bool *untouched)
 {
     size_t superslab;
     unsigned length;
@@ -170,7 +169,7 @@ static unit_t acquire_run(struct region *region, struct segment *segment, unsign
         if (longest_run(now) != length) {
             retract(segment, (uint32_t)superslab, length);
         } else if (take_run(segment, (uint32_t)superslab, count, ALL_UNITS, &first)) {
-            return taken(region, segment, superslab, first, count, untouched);
+            return taken(segment, superslab, first, count, untouched);
         }
     }
     return UNIT_NONE;
@@ -181,8 +180,8 @@ static unit_t acquire_run(struct region *region, struct segment *segment, unsign
  * count + alignment - 1 units will do; shorter ones may. The longest lengths are tried first,
  * then every candidate once, at the cost of a walk over the segment's partly free SuperSlabs.
  */
-static unit_t acquire_aligned_run(struct region *region, struct segment *segment, unsigned count,
-                                  unsigned alignment_units, bool *untouched)
+static unit_t acquire_aligned_run(struct segment *segment, unsigned count, unsigned alignment_units,
+                                  bool *untouched)
 {
     uint32_t places = 0;
     unsigned first;
@@ -198,7 +197,7 @@ static unit_t acquire_aligned_run(struct region *region, struct segment *segment
             break;
         }
         if (take_run(segment, (uint32_t)superslab, count, places, &first)) {
-            return taken(region, segment, superslab, first, count, untouched);
+            return taken(segment, superslab, first, count, untouched);
         }
         retract(segment, (uint32_t)superslab, length);
     }
@@ -206,7 +205,7 @@ static unit_t acquire_aligned_run(struct region *region, struct segment *segment
         superslab = bitset_find(&segment->runs[length], 0);
         while (superslab != BITSET_NONE) {
             if (take_run(segment, (uint32_t)superslab, count, places, &first)) {
-                return taken(region, segment, superslab, first, count, untouched);
+                return taken(segment, superslab, first, count, untouched);
             }
             superslab = bitset_find(&segment->runs[length], superslab + 1);
         }
@@ -223,7 +222,12 @@ static bool take_exactly(struct segment *segment, uint32_t superslab, uint32_t m
     while ((free_units & mask) == mask) {
         if (atomic_compare_exchange_weak_explicit(word, &free_units, free_units & ~mask,
                                                   memory_order_seq_cst, memory_order_seq_cst)) {
-            announce(segment, superslab, free_units & ~mask);
+            if (free_units == ALL_UNITS) {
+                /* Now, not by the next search: a span has thousands of these. */
+                retract(segment, superslab, SUPERSLAB_UNITS);
+            } else {
+                announce(segment, superslab, free_units & ~mask);
+            }
             return true;
         }
     }
@@ -384,23 +388,33 @@ unit_t units_acquire(struct region *region, struct segment *segment, size_t coun
         return acquire_span(region, segment, count, step, untouched);
     }
     if (alignment_units > 1) {
-        return acquire_aligned_run(region, segment, (unsigned)count, (unsigned)alignment_units,
-                                   untouched);
+        return acquire_aligned_run(segment, (unsigned)count, (unsigned)alignment_units, untouched);
     }
-    return acquire_run(region, segment, (unsigned)count, untouched);
+    return acquire_run(segment, (unsigned)count, untouched);
 }
 
-bool units_acquire_at(struct region *region, unit_t first, size_t count)
+/* A look before a claim, so that a hopeless one does not hide free units from others for a while. */
+static bool span_free(const struct segment *segment, size_t first, size_t count)
 {
-    struct segment *segment;
-    size_t at;
-
-    if ((size_t)first + count > region->unit_count) {
-        return false;
+    for (size_t done = 0, part; done < count; done += part) {
+        uint32_t mask = part_mask(first + done, count - done, &part);
+        const _Atomic uint32_t *word =
+            &segment->registry[(first + done) / SUPERSLAB_UNITS].free_units;
+        /* Relaxed: a hint. */
+        if ((atomic_load_explicit(word, memory_order_relaxed) & mask) != mask) {
+            return false;
+        }
     }
-    segment = region_segment_of(region, first);
-    at = first - (size_t)segment->first_superslab * SUPERSLAB_UNITS;
-    if (at + count > (size_t)segment->superslab_count * SUPERSLAB_UNITS ||
+    return true;
+}
+
+bool units_acquire_at(struct segment *segment, unit_t first, size_t count)
+{
+    size_t at = first - (size_t)segment->first_superslab * SUPERSLAB_UNITS;
+    size_t end = (size_t)segment->superslab_count * SUPERSLAB_UNITS;
+
+    /* at wraps to a huge number below the segment. */
+    if (at >= end || count > end - at || !span_free(segment, at, count) ||
         !take_span(segment, at, count)) {
         return false;
     }
@@ -416,8 +430,9 @@ void units_release(struct region *region, unit_t first, size_t count)
 {
     struct segment *segment = region_segment_of(region, first);
 
-    give_back(segment, first - (size_t)segment->first_superslab * SUPERSLAB_UNITS, count);
+    /* Counted first: whoever takes them at once subtracts. Relaxed: a figure. */
     atomic_fetch_add_explicit(&segment->free_unit_count, count, memory_order_relaxed);
+    give_back(segment, first - (size_t)segment->first_superslab * SUPERSLAB_UNITS, count);
 }
 
 size_t units_largest_run(struct segment *segment)
@@ -454,6 +469,16 @@ size_t units_largest_run(struct segment *segment)
     return most;
 }
 
+void units_mend(struct segment *segment)
+{
+    for (uint32_t s = 0; s < segment->superslab_count; s++) {
+        uint32_t now = atomic_load_explicit(&segment->registry[s].free_units, memory_order_seq_cst);
+        if (now != 0) {
+            announce(segment, s, now);
+        }
+    }
+}
+
 void units_reset(struct segment *segment, bool zeroed)
 {
     for (uint32_t s = 0; s < segment->superslab_count; s++) {
@@ -469,11 +494,10 @@ void units_reset(struct segment *segment, bool zeroed)
                           memory_order_release);
 }
 
-bool units_check(struct region *region, struct segment *segment)
+bool units_check(struct segment *segment)
 {
     uint64_t free_units = 0;
 
-    (void)region;
     for (uint32_t s = 0; s < segment->superslab_count; s++) {
         uint32_t word = atomic_load_explicit(&segment->registry[s].free_units,
                                              memory_order_acquire);

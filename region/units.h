@@ -20,16 +20,20 @@
  */
 unit_t units_acquire(struct region *region, struct segment *segment, size_t count, size_t alignment,
                      bool *untouched);
-/* Just these units, where all of them are free: for growing in place. */
-bool units_acquire_at(struct region *region, unit_t first, size_t count);
+/* Just these units of the segment, where they lie in it and all of them are free: for growing in
+ * place. */
+bool units_acquire_at(struct segment *segment, unit_t first, size_t count);
 /* Gives a run, or any part of one, back. */
 void units_release(struct region *region, unit_t first, size_t count);
 
 /* Length in units of the longest run that one object could have now. A walk over the free
  * SuperSlabs, for figures and for the record of an exhausted allocation. */
 size_t units_largest_run(struct segment *segment);
+/* Announces every free run anew. What a thread that is stopped half-way hides from the search is
+ * found again; a walk over the segment's SuperSlabs, for an allocation that fails otherwise. */
+void units_mend(struct segment *segment);
 /* Fresh memory from the kernel, or an adopted region's: every unit free. While nobody looks. */
 void units_reset(struct segment *segment, bool zeroed);
-bool units_check(struct region *region, struct segment *segment);
+bool units_check(struct segment *segment);
 
 #endif

@@ -95,7 +95,7 @@ static size_t breaks(size_t count, size_t step)
 /* Refills are cut out of bitmap words: each brings a few runs of neighbours. */
 TEST(objects_allocated_one_after_the_other_are_neighbours)
 {
-    kit_open(64 * MIB);
+    kit_open(512 * MIB); /* room for every class's page box */
     for (unsigned cls = 1; cls <= 28; cls++) {
         size_t count = UNIT_BYTES / sizeclass_bytes(cls);
         allocate(sizeclass_bytes(cls), count);

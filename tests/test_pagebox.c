@@ -17,29 +17,45 @@ static unsigned owned(unsigned cls)
     return kit_slabs_in(cls, SLAB_OWNED);
 }
 
-/* Allocates and frees a few objects of every class. */
+static struct thread *here(void)
+{
+    struct thread *thread = thread_current(hak_region_default());
+
+    CHECK(thread != NULL);
+    return thread;
+}
+
+/* Allocates and frees a few objects of a class. */
+static void use_class(unsigned cls)
+{
+    void *objects[10];
+
+    for (unsigned n = 0; n < 10; n++) {
+        objects[n] = hak_malloc(sizeclass_bytes(cls));
+        CHECK(objects[n] != NULL);
+    }
+    for (unsigned n = 0; n < 10; n++) {
+        hak_free(objects[n]);
+    }
+}
+
 static void use_every_class(void)
 {
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
-        void *objects[10];
-        for (unsigned n = 0; n < 10; n++) {
-            objects[n] = hak_malloc(sizeclass_bytes(cls));
-            CHECK(objects[n] != NULL);
-        }
-        for (unsigned n = 0; n < 10; n++) {
-            hak_free(objects[n]);
-        }
+        use_class(cls);
     }
 }
 
 TEST(every_class_has_a_box_unless_told_otherwise)
 {
-    kit_open(128 * MIB);
-    use_every_class();
+    kit_open(512 * MIB);
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        use_class(cls);
         CHECK_GE(owned(cls), 1);
         /* Of the largest, one refill can take all that a slab has. */
         CHECK_GE(kit_class(cls).box_hits, sizeclass_bytes(cls) <= 8192);
+        /* All classes at once would be more than boxes may hold. */
+        pagebox_drain_owner(here(), cls);
     }
     kit_close();
 }
@@ -82,7 +98,7 @@ TEST(another_thread_gets_slabs_of_its_own)
 {
     void *mine[10], *theirs[10];
 
-    kit_open(16 * MIB);
+    kit_open(64 * MIB);
     take_ten(mine);
     kit_elsewhere(take_ten, theirs);
     for (unsigned m = 0; m < 10; m++) {
@@ -101,19 +117,11 @@ TEST(another_thread_gets_slabs_of_its_own)
 
 /* ---- what the box keeps ---------------------------------------------------------------------- */
 
-static struct thread *here(void)
-{
-    struct thread *thread = thread_current(hak_region_default());
-
-    CHECK(thread != NULL);
-    return thread;
-}
-
 TEST(the_box_takes_so_many_slabs_and_the_oldest_gives_way)
 {
     unit_t units[PAGEBOX_SLABS + 3];
 
-    kit_open(16 * MIB);
+    kit_open(64 * MIB);
     struct thread *thread = here();
     for (unsigned n = 0; n < PAGEBOX_SLABS + 3; n++) {
         units[n] = sharedpool_acquire_fresh(thread->pool, CLASS_64);
@@ -138,7 +146,7 @@ TEST(the_latest_slab_is_asked_first_then_the_next)
     void *objects[MAGAZINE_OBJECTS];
     unit_t first, second;
 
-    kit_open(16 * MIB);
+    kit_open(64 * MIB);
     struct thread *thread = here();
     CHECK_EQ(pagebox_take_owner(thread, CLASS_64, objects, 1), 0);
     first = sharedpool_acquire_fresh(thread->pool, CLASS_64);
@@ -191,7 +199,7 @@ TEST(of_several_emptied_slabs_the_box_keeps_one)
 /* Neither cache nor warm pool: each call goes to the box; the one slab must not go to and fro. */
 TEST(a_lone_pair_of_malloc_and_free_does_not_bounce_its_slab)
 {
-    kit_open_with(16 * MIB, "HAKMEM_LAYERS", "pagebox");
+    kit_open_with(64 * MIB, "HAKMEM_LAYERS", "pagebox");
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         for (unsigned n = 0; n < 100; n++) {
             void *object = hak_malloc(sizeclass_bytes(cls));
@@ -210,7 +218,7 @@ TEST(a_lone_pair_of_malloc_and_free_does_not_bounce_its_slab)
 /* A slab can stay in a box for as long as its thread lives: nothing runs up or runs out. */
 TEST(a_slab_in_use_for_millions_of_pairs_keeps_its_books)
 {
-    struct hak_region *heap = kit_open_with(16 * MIB, "HAKMEM_LAYERS", "pagebox");
+    struct hak_region *heap = kit_open_with(64 * MIB, "HAKMEM_LAYERS", "pagebox");
     void *kept = hak_malloc(1024);
 
     for (unsigned n = 0; n < PAIRS; n++) {

@@ -116,7 +116,7 @@ static void check_against_model(void)
     for (uint32_t s = 0; s < world.region.segment_count; s++) {
         struct segment *segment = &world.region.segments[s];
         size_t free_units = 0;
-        CHECK(units_check(&world.region, segment));
+        CHECK(units_check(segment));
         for (unit_t n = 0; n < length_of(segment); n++) {
             unit_t unit = first_of(segment) + n;
             uint32_t word = atomic_load(&region_entry(&world.region, unit)->free_units);
@@ -154,7 +154,7 @@ static void acquire_at(unit_t first, size_t count)
     bool inside = first + count <= first_of(segment) + length_of(segment);
     bool there = inside && model_free(first, count);
 
-    CHECK_EQ(units_acquire_at(&world.region, first, count), there);
+    CHECK_EQ(units_acquire_at(region_segment_of(&world.region, first), first, count), there);
     if (there) {
         model_take(first, count);
     }
@@ -279,11 +279,11 @@ TEST(a_run_does_not_grow_out_of_its_segment)
 {
     open_world(16 * MIB, 2);
     unit_t border = first_of(&world.region.segments[1]);
-    CHECK(!units_acquire_at(&world.region, border - 1, 2));
+    CHECK(!units_acquire_at(&world.region.segments[0], border - 1, 2));
     acquire_at(border - 1, 1);
     acquire_at(border, 1);
-    CHECK(!units_acquire_at(&world.region, world.region.unit_count - 1, 2));
-    CHECK(!units_acquire_at(&world.region, world.region.unit_count - 1, SIZE_MAX / 2));
+    CHECK(!units_acquire_at(&world.region.segments[1], world.region.unit_count - 1, 2));
+    CHECK(!units_acquire_at(&world.region.segments[1], world.region.unit_count - 1, SIZE_MAX / 2));
     check_against_model();
     release_all();
     check_against_model();
@@ -392,7 +392,7 @@ static void *work(void *unused)
         if (harness_random(&random) % 4 != 0) {
             first = units_acquire(&world.region, segment, length,
                                   UNIT_BYTES << (harness_random(&random) % 3 * 2), NULL);
-        } else if (!units_acquire_at(&world.region, first, length)) {
+        } else if (!units_acquire_at(region_segment_of(&world.region, first), first, length)) {
             first = UNIT_NONE;
         }
         if (first != UNIT_NONE) {
