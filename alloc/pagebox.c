@@ -22,7 +22,10 @@ unsigned pagebox_take_owner(struct thread *thread, unsigned cls, void **out, uns
 {
     struct pagebox *box = &thread->boxes[cls];
 
-    for (unsigned n = 0; n < box->count; n++) {
+    /* The latest slab, then one of the others in turn: looking through all of them for what was
+     * freed into them meanwhile costs more than it finds. */
+    for (unsigned looked = 0, n = 0; looked < 2 && n < box->count; looked++, n = box->turn) {
+        box->turn = (uint8_t)(box->turn + 1 < box->count ? box->turn + 1 : 1);
         unsigned cursor = box->cursor[n];
         unsigned got = slab_take_owner(slab_of(thread, box, n), &cursor,
                                        region_address(&thread->heap->area, box->unit[n]), want,

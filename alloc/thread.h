@@ -58,6 +58,7 @@ struct pagebox {
     unit_t unit[PAGEBOX_SLABS];
     uint8_t cursor[PAGEBOX_SLABS]; /* bitmap word to look at first */
     uint8_t count;
+    uint8_t turn; /* which of the older slabs is looked at next */
 };
 
 /* SuperSlabs in which this thread lately found room for a class; the last is asked first. */
