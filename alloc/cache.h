@@ -10,10 +10,10 @@
  *   full   climb to a further magazine, or send the oldest one's objects back and reuse it
  *   empty  fall back to the newest full magazine, or refill
  *
- * Chain length adapts: objects that came up by a refill and go down by a flush say that the stack is
- * too short, so for each refill one flush may let it grow by a magazine; several flushes without a
- * refill (a thread that only frees) let it shrink. What
- * all caches of a node together can hold is bounded by cached_bytes_limit, 3 % of its segment.
+ * Chain length adapts: objects that came up by a refill and go down by a flush say that the stack
+ * is too short, so for each refill one flush may let it grow by a magazine; several flushes without
+ * a refill (a thread that only frees) let it shrink. What all caches of a node together can hold is
+ * bounded by cached_bytes_limit, 3 % of its segment.
  *
  * Bins start closed: until a thread has allocated of a class, or freed a few of it, objects that it
  * frees go back to their slab at once. An object that another thread made, whose neighbours in the

@@ -63,8 +63,8 @@ struct pool {
     _Atomic size_t boxed_bytes;
 };
 
-/* What the hit path of free reads of a region; constant from set-up to end. Beside the thread's slot
- * and not in it, so that the way to a class's bin does not wait for the way to the slot. */
+/* What the hit path of free reads of a region; constant from set-up to end. Beside the thread's
+ * slot and not in it, so that the way to a class's bin does not wait for the way to the slot. */
 struct heap_front {
     uintptr_t class_map; /* address that the entry of address 0 would have */
 };

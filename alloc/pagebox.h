@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The page box: per class the few slabs that a thread owns. Refills come from them without meeting
- * anyone; frees of anybody go into them without a change of state. What is free in them is not to be
- * had by others, so all boxes of a node together hold at most 1 % of its segment. All by the slot's thread, or by
- * the one thread that took the slot over (thread.h).
+ * anyone; frees of anybody go into them without a change of state. What is free in them is not to
+ * be had by others, so all boxes of a node together hold at most 1 % of its segment. All by the
+ * slot's thread, or by the one thread that took the slot over (thread.h).
  */
 #ifndef HAK_ALLOC_PAGEBOX_H
 #define HAK_ALLOC_PAGEBOX_H

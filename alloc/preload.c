@@ -125,6 +125,8 @@ static HAK_NOINLINE void free_miss(void *pointer)
     }
 }
 
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the C library's names are
+ * reserved ones. */
 HAK_API HAK_HOT void *malloc(size_t size)
 {
     void *object;
@@ -225,3 +227,4 @@ HAK_API size_t malloc_usable_size(void *pointer)
     }
     return is_early(pointer) ? early_size(pointer) : hak_usable_size(pointer);
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name): as above. */

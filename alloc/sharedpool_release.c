@@ -246,7 +246,7 @@ void sharedpool_release(struct thread *by, unsigned cls, void *const *pointers, 
 
     batch.count = 0;
     batch.last = &batch.groups[0];
-    batch.groups[0].unit = UNIT_NONE;
+    batch.groups[0] = (struct word_group){.unit = UNIT_NONE};
     __builtin_memset(batch.table, 0, sizeof(batch.table));
     if (cls != CLASS_NONE && sizeclasses[cls].unit_count == 1) {
         batch_add_small(&batch, heap, cls, pointers, count);

@@ -16,9 +16,10 @@
  *
  * There is no count of free objects. A free is one or on a bitmap word, and what the word was and
  * became tells whether there can be anything to decide: a word that was 0 may end a slab's being
- * FULL, a word that has all its bits may be the last of an empty slab. Only then the head is
- * looked at (settle, in sharedpool_release.c). So a free in the middle of a word touches one cache line, once. That
- * is half the atomic operations of keeping a count; docs/measurements.md has the figures.
+ * FULL, a word that has all its bits may be the last of an empty slab. Only then the head is looked
+ * at (settle, in sharedpool_release.c). So a free in the middle of a word touches one cache line,
+ * once. That is half the atomic operations of keeping a count; docs/measurements.md has the
+ * figures.
  *
  * Who may do what. Only the owner clears bits; anyone sets them. Nobody decides anything about an
  * OWNED slab but its owner. Label SLAB-STATE:

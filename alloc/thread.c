@@ -14,7 +14,8 @@
 /* Slow steps between two looks at which node the thread runs on. */
 #define REHOME_STEPS 64
 /* A thread without a slot that frees a few objects works without one: the C library frees what
- * belongs to a thread's end after that thread's destructors, when nobody would hear of a new slot. */
+ * belongs to a thread's end after that thread's destructors, when nobody would hear of a new
+ * slot. */
 #define LOOSE_FREES 32
 /* Classes that one slow step looks at when it gives back what somebody asked for. */
 #define SHED_CLASSES 8
@@ -29,8 +30,8 @@ HAK_TLS_FAST struct thread_self thread_self[HAK_REGIONS_MAX] = {
  * A region can end while a thread that used it exits, marks itself idle or asks for its last error,
  * and those look at slots through the thread's pointers to them. They may do so at any time (enter,
  * leave: a count) but while a region's slots end (stop, go on: a flag); who ends them waits for the
- * count. Label THREAD-END: "count, then flag" and "flag, then count", sequentially consistent, so at
- * least one sees the other. No allocation or free takes part.
+ * count. Label THREAD-END: "count, then flag" and "flag, then count", sequentially consistent, so
+ * at least one sees the other. No allocation or free takes part.
  */
 static _Atomic uint32_t entered, stopped;
 /* Frees by this thread while it had no slot; see thread_current_free. */

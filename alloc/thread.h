@@ -151,7 +151,8 @@ void thread_leave(void);
 /* By size / 16, rounded up: bytes from a slot's beginning to the size's bin. All 0, the bin of no
  * class, until the first set-up; the same for good after it. */
 extern HAK_OWN uint16_t thread_bin_offset[CLASS_TABLE_ENTRIES];
-/* Once, in set-up: fills that table, and sees to it that thread exits are noticed. Negative errno. */
+/* Once, in set-up: fills that table, and sees to it that thread exits are noticed. Negative
+ * errno. */
 int thread_prepare(void);
 /* Prepares a slot for use in a pool: no caches, all bins closed. */
 void thread_fill(struct thread *thread, struct pool *pool, uint32_t slot);

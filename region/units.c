@@ -393,7 +393,8 @@ unit_t units_acquire(struct region *region, struct segment *segment, size_t coun
     return acquire_run(segment, (unsigned)count, untouched);
 }
 
-/* A look before a claim, so that a hopeless one does not hide free units from others for a while. */
+/* A look before a claim, so that a hopeless one does not hide free units from others for a
+ * while. */
 static bool span_free(const struct segment *segment, size_t first, size_t count)
 {
     for (size_t done = 0, part; done < count; done += part) {
