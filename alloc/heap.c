@@ -31,6 +31,30 @@ struct heap_front heap_default_front;
 struct hak_region *_Atomic heap_default;
 struct hak_region *_Atomic heap_all[HAK_REGIONS_MAX];
 
+/* Addresses of a table on a node; NULL after filling *error. used: all of it will be faulted in, so
+ * huge pages serve for whatever fills them whole. */
+static void *addresses(struct hak_region *heap, size_t bytes, int node, bool used, const char *what,
+                       struct hak_error *error)
+{
+    size_t whole = round_down(bytes, SUPERSLAB_BYTES);
+    bool huge = used && heap->area.prefault && whole > 0;
+    void *memory;
+    int code = backing_table(bytes, node, false, huge ? HAK_PAGES_THP : HAK_PAGES_4K, &memory);
+
+    if (code == 0) {
+        heap->tables[heap->table_count++] = (struct heap_table){.memory = memory, .bytes = bytes};
+        if (huge && whole < bytes) {
+            code = os_small_pages((char *)memory + whole, bytes - whole);
+        }
+    }
+    if (code != 0) {
+        errlog_fail(error, code, HAK_ERROR_SETUP, "no addresses for the %s (%zu bytes)", what,
+                    bytes);
+        return NULL;
+    }
+    return memory;
+}
+
 /* A table of so many bytes on a node; ready of them are faulted in. NULL after filling *error. */
 static void *table(struct hak_region *heap, size_t bytes, size_t ready, int node, const char *what,
                    struct hak_error *error)
@@ -41,16 +65,12 @@ static void *table(struct hak_region *heap, size_t bytes, size_t ready, int node
 
     bytes = round_up(bytes, page);
     ready = min_size(bytes, round_up(ready, page));
-    code = backing_table(bytes, node, false, bytes == ready ? HAK_PAGES_THP : HAK_PAGES_4K,
-                         &memory);
-    if (code != 0) {
-        errlog_fail(error, code, HAK_ERROR_SETUP, "no addresses for the %s (%zu bytes)", what,
-                    bytes);
+    memory = addresses(heap, bytes, node, ready == bytes, what, error);
+    if (memory == NULL) {
         return NULL;
     }
-    heap->tables[heap->table_count++] = (struct heap_table){.memory = memory, .bytes = bytes};
     heap->metadata_bytes += ready;
-    if (heap->area.prefault && ready > 0) {
+    if (heap->area.prefault) {
         code = os_populate(memory, ready, false);
         if (code != 0) {
             errlog_fail(error, code, HAK_ERROR_SETUP, "no memory on node %d for the %s (%zu bytes)",
@@ -66,8 +86,8 @@ static void *unit_table(struct hak_region *heap, size_t entry_bytes, const char 
                         struct hak_error *error)
 {
     size_t page = os_page_bytes();
-    size_t bytes = heap->area.unit_count * entry_bytes;
-    unsigned char *memory = table(heap, bytes, 0, heap->area.segments[0].node, what, error);
+    size_t bytes = round_up(heap->area.unit_count * entry_bytes, page);
+    unsigned char *memory = addresses(heap, bytes, heap->area.segments[0].node, true, what, error);
 
     if (memory == NULL) {
         return NULL;
@@ -191,10 +211,20 @@ static int place_pool(struct hak_region *heap, uint32_t index, struct hak_error 
 }
 
 /* Which pool a thread on any node uses, and in which order a pool's neighbours are asked. */
-static void set_distances(struct hak_region *heap, const struct topology *topology)
+static int set_distances(struct hak_region *heap, struct hak_error *error)
 {
+    static struct topology machine; /* set-up is one at a time */
+    const struct topology *topology = &machine;
     uint64_t nodes = 0;
+    int code;
 
+    if (heap->pool_count == 1) {
+        return 0; /* no choice: every node's pool is number 0 */
+    }
+    code = topology_read(&machine);
+    if (code != 0) {
+        return errlog_fail(error, code, HAK_ERROR_SETUP, "the machine's nodes cannot be read");
+    }
     for (uint32_t n = 0; n < heap->pool_count; n++) {
         nodes |= (uint64_t)1 << heap->area.segments[n].node;
     }
@@ -215,6 +245,7 @@ static void set_distances(struct hak_region *heap, const struct topology *topolo
             others &= ~((uint64_t)1 << nearest);
         }
     }
+    return 0;
 }
 
 static void take_settings(struct hak_region *heap, const struct settings *settings)
@@ -229,12 +260,8 @@ static void take_settings(struct hak_region *heap, const struct settings *settin
 
 int heap_layout(struct hak_region *heap, const struct settings *settings, struct hak_error *error)
 {
-    static struct topology topology; /* set-up is one at a time */
-    int code = topology_read(&topology);
+    int code;
 
-    if (code != 0) {
-        return errlog_fail(error, code, HAK_ERROR_SETUP, "the machine's nodes cannot be read");
-    }
     take_settings(heap, settings);
     heap->metadata_bytes = heap->area.metadata_bytes + sizeof(*heap) -
                            (HAK_NODES_MAX - heap->area.segment_count) * sizeof(struct segment);
@@ -260,7 +287,10 @@ int heap_layout(struct hak_region *heap, const struct settings *settings, struct
         }
     }
     heap->front.class_map = (uintptr_t)heap->class_map - (heap->area.base >> UNIT_LOG2);
-    set_distances(heap, &topology);
+    code = set_distances(heap, error);
+    if (code != 0) {
+        return code;
+    }
     heap->stray = place_stray(heap, error);
     return heap->stray != NULL ? 0 : error->code;
 }

@@ -3,11 +3,11 @@
  * hakmem: a memory allocator that lives inside memory set aside before the work starts.
  *
  * A *region* is one range of addresses made of one segment per NUMA node, backed by huge pages
- * where the machine has them, bound to its nodes and faulted in before the first allocation.
- * After that no call below makes a system call or takes a page fault. (One exception: a thread's
- * first call in a region takes up a slot of 16 KiB. Slots for 0.2 % of the region, at least 4 and at
- * most 256 a node, are faulted in at init; a thread beyond them faults its slot in at that call. The
- * C library may allocate for a thread's destructors where a process has more than 32 keys.)
+ * where the machine has them, bound to its nodes and faulted in before the first allocation. After
+ * that no call below makes a system call or takes a page fault. (One exception: a thread's first
+ * call in a region takes up a slot of 16 KiB. Slots for 0.2 % of the region, at least 4 and at most
+ * 256 a node, are faulted in at init; a thread beyond them faults its slot in at that call. The C
+ * library may allocate for a thread's destructors where a process has more than 32 keys.)
  *
  * Terms. "Set-up" calls (init, create, adopt, destroy, fini, pin) may take time and talk to the
  * kernel; they return 0 or a negative errno and fill the error record (hak_last_error). The
@@ -235,8 +235,9 @@ HAK_API void hak_free(void *pointer);
  * checked here. */
 HAK_API void hak_free_sized(void *pointer, size_t size);
 
-/* Bytes that may be used behind a live object: its class or run. 0 for NULL and for what is not an
- * object of the region; a freed object in a thread's cache still counts as one. Any thread; no atomic operations. */
+/* Bytes that may be used behind a live object: its class or run. 0 for NULL and for what is not
+ * an object of the region; a freed object in a thread's cache still counts as one. Any thread;
+ * no atomic operations. */
 HAK_API size_t hak_usable_size(const void *pointer);
 
 /*
