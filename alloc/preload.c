@@ -19,7 +19,7 @@
 #include "region/os.h"
 
 #define EARLY_BYTES ((size_t)4 << 20)
-#define PAGE ((size_t)4096)
+#define EARLY_ALIGNMENT_MAX ((size_t)4096)
 /* The first part of a region that is not faulted in stays on small pages. */
 #define SMALL_PAGES_BYTES ((size_t)16 << 20)
 
@@ -37,7 +37,7 @@ static void *early_alloc(size_t alignment, size_t size)
     size_t align = max_size(alignment, HAK_ALIGNMENT_MIN);
     size_t need;
 
-    if (size > EARLY_BYTES || align > PAGE) {
+    if (size > EARLY_BYTES || align > EARLY_ALIGNMENT_MAX) {
         errno = ENOMEM;
         return NULL;
     }
@@ -212,12 +212,14 @@ HAK_API int posix_memalign(void **out, size_t alignment, size_t size)
 
 HAK_API void *valloc(size_t size)
 {
-    return aligned_alloc(PAGE, size);
+    return aligned_alloc(os_page_bytes(), size);
 }
 
 HAK_API void *pvalloc(size_t size)
 {
-    return size > PTRDIFF_MAX ? hak_malloc(size) : aligned_alloc(PAGE, round_up(size, PAGE));
+    size_t page = os_page_bytes();
+
+    return size > PTRDIFF_MAX ? hak_malloc(size) : aligned_alloc(page, round_up(size, page));
 }
 
 HAK_API size_t malloc_usable_size(void *pointer)
