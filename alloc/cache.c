@@ -35,17 +35,37 @@ static size_t magazine_bytes(const struct thread *thread, unsigned cls)
     return thread->caches[cls].magazine_objects * sizeclass_bytes(cls);
 }
 
+/* A thread keeps the last magazine that it gave up, with its promise of capacity: going up and down
+ * over a magazine's edge then touches nothing that is shared. */
+static bool resize_spare(struct thread *thread, size_t bytes)
+{
+    size_t have = thread->spare_bytes;
+
+    if (bytes > have && !reserve(thread->pool, bytes - have)) {
+        return false;
+    }
+    if (bytes < have) {
+        unreserve(thread->pool, have - bytes);
+    }
+    thread->spare_bytes = bytes;
+    return true;
+}
+
 static uint32_t magazine_get(struct thread *thread, unsigned cls)
 {
     size_t bytes = magazine_bytes(thread, cls);
     uint32_t magazine = thread->spare_magazine;
 
+    if (magazine != MAGAZINE_NONE) {
+        if (!resize_spare(thread, bytes)) {
+            return MAGAZINE_NONE;
+        }
+        thread->spare_magazine = MAGAZINE_NONE;
+        thread->spare_bytes = 0;
+        return magazine;
+    }
     if (!reserve(thread->pool, bytes)) {
         return MAGAZINE_NONE;
-    }
-    if (magazine != MAGAZINE_NONE) {
-        thread->spare_magazine = MAGAZINE_NONE;
-        return magazine;
     }
     magazine = magazine_claim(thread->pool, thread->slot * 64);
     if (magazine == MAGAZINE_NONE) {
@@ -56,10 +76,11 @@ static uint32_t magazine_get(struct thread *thread, unsigned cls)
 
 static void magazine_put(struct thread *thread, unsigned cls, uint32_t magazine)
 {
-    unreserve(thread->pool, magazine_bytes(thread, cls));
     if (thread->spare_magazine == MAGAZINE_NONE) {
         thread->spare_magazine = magazine;
+        thread->spare_bytes = magazine_bytes(thread, cls);
     } else {
+        unreserve(thread->pool, magazine_bytes(thread, cls));
         magazine_give_back(thread->pool, magazine);
     }
 }
@@ -370,21 +391,28 @@ bool cache_shed(struct thread *thread, unsigned cls)
     return held > 0;
 }
 
+void cache_give_spare(struct thread *thread)
+{
+    if (thread->spare_magazine != MAGAZINE_NONE) {
+        (void)resize_spare(thread, 0);
+        magazine_give_back(thread->pool, thread->spare_magazine);
+        thread->spare_magazine = MAGAZINE_NONE;
+    }
+}
+
 void cache_drain(struct thread *thread)
 {
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         while (cache_shed(thread, cls)) {
         }
     }
-    if (thread->spare_magazine != MAGAZINE_NONE) {
-        magazine_give_back(thread->pool, thread->spare_magazine);
-        thread->spare_magazine = MAGAZINE_NONE;
-    }
+    cache_give_spare(thread);
 }
 
 void cache_init(struct thread *thread)
 {
     thread->spare_magazine = MAGAZINE_NONE;
+    thread->spare_bytes = 0;
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         struct class_cache *cache = &thread->caches[cls];
         size_t objects = thread->pool->batch_bytes / sizeclass_bytes(cls);

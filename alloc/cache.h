@@ -31,6 +31,8 @@ void *cache_empty(struct thread *thread, unsigned cls);
 void cache_full(struct thread *thread, unsigned cls, void *pointer);
 /* Sends one magazine of the class back; false where there is none, and the bin is closed. */
 bool cache_shed(struct thread *thread, unsigned cls);
+/* Gives back the magazine that is kept between uses. */
+void cache_give_spare(struct thread *thread);
 /* Sends everything back and closes the bins. */
 void cache_drain(struct thread *thread);
 /* Class-wise limits for the thread's pool; bins closed. */

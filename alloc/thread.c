@@ -221,6 +221,7 @@ static void shed(struct thread *thread)
         thread->shedding--;
     }
     if (thread->shedding == 0) {
+        cache_give_spare(thread);
         outbox_drain_owner(thread);
     }
 }

@@ -103,7 +103,8 @@ struct thread {
     struct hak_region *heap CACHE_ALIGNED;
     struct pool *pool;
     uint32_t slot;
-    uint32_t spare_magazine;
+    uint32_t spare_magazine; /* empty, with capacity reserved for spare_bytes */
+    size_t spare_bytes;
     _Atomic uint32_t state; /* enum thread_state */
     _Atomic uint32_t asked; /* somebody ran out: give your caches back on your next slow step */
     uint32_t slow_steps;
