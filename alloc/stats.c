@@ -116,6 +116,7 @@ void stats_class(struct hak_region *heap, unsigned cls, struct hak_class_stats *
     out->warm_hits = sum.warm_hits;
     out->warm_misses = sum.warm_misses;
     out->warm_prefilled = sum.warm_prefilled;
+    out->pool_fresh = sum.pool_fresh;
     for (unit_t unit = 0; unit < heap->area.unit_count; unit++) {
         if (heap_class(heap, unit) != cls) {
             continue;

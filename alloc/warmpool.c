@@ -79,24 +79,33 @@ unit_t warmpool_acquire_owner(struct thread *thread, unsigned cls)
         count_add(&counts->warm_hits, 1);
         return unit;
     }
-    count_add(&counts->warm_misses, 1);
     prefill(thread, cls);
+    if (thread->warm[cls].count == 0) {
+        return UNIT_NONE; /* no slab of the class has room: nothing to know of */
+    }
+    count_add(&counts->warm_misses, 1);
     return ask(thread, cls);
 }
 
 void warmpool_print_stats(struct hak_region *heap)
 {
-    fprintf(stderr, "hakmem: warm pool      class    bytes         hits       misses    prefilled  "
-                    "hit rate\n");
+    fprintf(stderr, "hakmem: warm pool   class    bytes         hits       misses    prefilled   "
+                    "new slabs  hit rate\n");
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         struct hak_class_stats stats;
         stats_class(heap, cls, &stats);
         uint64_t asked = stats.warm_hits + stats.warm_misses;
+        if (asked == 0 && stats.pool_fresh == 0) {
+            continue;
+        }
+        fprintf(stderr, "hakmem: warm pool %7u %8zu %12llu %12llu %12llu %11llu ", cls,
+                sizeclass_bytes(cls), (unsigned long long)stats.warm_hits,
+                (unsigned long long)stats.warm_misses, (unsigned long long)stats.warm_prefilled,
+                (unsigned long long)stats.pool_fresh);
         if (asked != 0) {
-            fprintf(stderr, "hakmem: warm pool %10u %8zu %12llu %12llu %12llu    %5.1f %%\n", cls,
-                    sizeclass_bytes(cls), (unsigned long long)stats.warm_hits,
-                    (unsigned long long)stats.warm_misses, (unsigned long long)stats.warm_prefilled,
-                    100.0 * (double)stats.warm_hits / (double)asked);
+            fprintf(stderr, "  %5.1f %%\n", 100.0 * (double)stats.warm_hits / (double)asked);
+        } else {
+            fprintf(stderr, "        -\n");
         }
     }
 }

@@ -320,7 +320,8 @@ struct hak_stats {
     uint64_t cache_flushes;    /* it was full: a batch went back */
     uint64_t box_hits;         /* refills that the thread's own slabs served */
     uint64_t warm_hits;        /* slabs found in a SuperSlab that the thread knew */
-    uint64_t warm_misses;      /* ... not found there */
+    uint64_t warm_misses;      /* ... found only by a search, which filled the warm pool; where no
+                                  slab has room at all, neither: that is pool_fresh */
     uint64_t warm_prefilled;   /* SuperSlabs put into warm pools */
     uint64_t pool_partial;     /* slabs with room taken from the shared pool past the warm pool */
     uint64_t pool_fresh;       /* slabs made from free units */
@@ -345,6 +346,7 @@ struct hak_class_stats {
     size_t objects_out;  /* allocated or in a thread cache */
     size_t objects_free; /* in slabs */
     uint64_t cache_refills, cache_flushes, box_hits, warm_hits, warm_misses, warm_prefilled;
+    uint64_t pool_fresh;
 };
 
 /*

@@ -257,6 +257,8 @@ TEST(what_the_thread_itself_gave_counts_into_the_capacity)
 TEST(without_the_layer_the_shared_pool_is_asked_at_once)
 {
     open_full("HAKMEM_LAYERS", "");
+    make_room(3, 1);
+    expect_from(3);
     CHECK_GE(kit_stats().warm_hits + kit_stats().warm_misses, 1); /* set to nothing: as not set */
     close_full();
     kit_open_with(SUPERSLABS * SUPERSLAB_BYTES, "HAKMEM_LAYERS", "cache,pagebox");
@@ -328,7 +330,7 @@ static void work_and_exit(void *switch_value)
 TEST(the_figures_are_printed_at_exit_where_asked_for)
 {
     static struct harness_result result;
-    unsigned long long expected[3], printed[3];
+    unsigned long long expected[3], printed[3], fresh;
     unsigned cls;
     size_t bytes;
     double rate;
@@ -342,9 +344,10 @@ TEST(the_figures_are_printed_at_exit_where_asked_for)
     line = strstr(result.output, "hit rate");
     line = strchr(line, '\n');
     CHECK(line != NULL);
-    CHECK_EQ(sscanf(line + 1, "hakmem: warm pool %u %zu %llu %llu %llu %lf", &cls, &bytes,
-                    &printed[0], &printed[1], &printed[2], &rate),
-             6);
+    CHECK_EQ(sscanf(line + 1, "hakmem: warm pool %u %zu %llu %llu %llu %llu %lf", &cls, &bytes,
+                    &printed[0], &printed[1], &printed[2], &fresh, &rate),
+             7);
+    CHECK_GE(fresh, 1);
     CHECK_EQ(cls, CLASS_64);
     CHECK_EQ(bytes, 1024);
     for (unsigned n = 0; n < 3; n++) {
