@@ -236,7 +236,7 @@ TEST(growth_at_the_regions_end_fails_and_changes_nothing)
 /* ---- units on their way -------------------------------------------------------------------- */
 
 #define PAIRS 3000000
-#define HANDOVERS 500000
+#define HANDOVERS 200000
 
 /* Never more than a third of the region in use: NULL would be a lie. */
 static void *pairs(void *failed)

@@ -105,28 +105,28 @@ static void race_in_child(enum ending ending, unsigned rounds)
 
 TEST(a_region_may_end_while_a_thread_that_used_it_exits)
 {
-    race_in_child(END_EXIT, 400);
+    race_in_child(END_EXIT, 1000);
 }
 
 TEST(a_region_may_end_while_a_thread_that_used_it_marks_itself_idle)
 {
-    race_in_child(END_IDLE, 400);
+    race_in_child(END_IDLE, 1000);
 }
 
 TEST(a_region_may_end_while_a_thread_that_used_it_moves_to_another_node)
 {
-    race_in_child(END_PIN, 400);
+    race_in_child(END_PIN, 1000);
 }
 
 TEST(a_region_may_end_while_a_thread_that_used_it_asks_for_its_last_error)
 {
-    race_in_child(END_ASK, 400);
+    race_in_child(END_ASK, 1000);
 }
 
 /*
- * The same with the end held up: somebody has entered (alloc/thread.h), so the end waits for it, and
- * the thread's act has to wait for the end. A thread that had not come so far in the time given
- * proves nothing, so a round that looks bad is done again.
+ * The same with the end held up: somebody has entered (alloc/thread.h), so the end waits for it,
+ * and the thread's act has to wait for the end. Where the end had not come so far in the time
+ * given, an act that did not wait proves nothing; such a round is done again.
  */
 static _Atomic bool acted;
 
@@ -345,18 +345,25 @@ TEST(many_threads_that_freed_everything_strand_three_percent_at_most)
 
 /* ---- a thread that is asked ---------------------------------------------------------------- */
 
+#define OF_A_CLASS 2000
+
+static void grow_cache(size_t bytes)
+{
+    static void *mine[OF_A_CLASS];
+
+    for (unsigned n = 0; n < OF_A_CLASS; n++) {
+        mine[n] = hak_malloc(bytes);
+        CHECK(mine[n] != NULL);
+    }
+    hak_free_bulk(mine, OF_A_CLASS);
+}
+
 /* Makes the caches of many classes as large as the region allows. */
 static void grow_caches(void)
 {
-    static void *mine[2000];
-
     for (unsigned round = 0; round < 10; round++) {
         for (unsigned cls = 1; cls <= CLASS_KIB; cls++) {
-            for (unsigned n = 0; n < 2000; n++) {
-                mine[n] = hak_malloc(sizeclass_bytes(cls));
-                CHECK(mine[n] != NULL);
-            }
-            hak_free_bulk(mine, 2000);
+            grow_cache(sizeclass_bytes(cls));
         }
     }
 }

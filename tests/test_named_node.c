@@ -9,7 +9,7 @@
 #define MANY (8 * MIB / 64)
 #define KEPT 20
 
-static void *objects[MANY];
+static void *objects[MANY + 1];
 static size_t object_count;
 static struct kit_turns turns;
 
