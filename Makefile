@@ -10,6 +10,7 @@ PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 CFLAGS  ?= -O2 -g
 WERROR  ?= -Werror
+OBJCOPY ?= objcopy
 Q       := $(if $(V),,@)
 STRESS_SECONDS ?= 5
 VERSION := $(shell awk '/define HAK_VERSION_M|define HAK_VERSION_P/ { v = v s $$3; s = "." } \
@@ -40,7 +41,9 @@ DPDK := $(if $(wildcard bench/dpdk.c),$(shell pkg-config --exists libdpdk 2>/dev
 programs = $(addprefix $(BUILD)/,$(basename $(wildcard $(1))))
 LIB_OBJ  := $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(filter-out alloc/preload.c, \
             $(wildcard numa/*.c region/*.c alloc/*.c))))
+# For users: one object with only the public names. For tests, benchmarks and tools: all of them.
 STATIC   := $(BUILD)/libhakmem.a
+INSIDE   := $(BUILD)/inside.a
 LIBRARY  := $(STATIC) $(BUILD)/libhakmem.so \
             $(if $(wildcard alloc/preload.c),$(BUILD)/libhakmem_preload.so)
 STRESS   := $(call programs,tests/stress_*.c)
@@ -83,9 +86,15 @@ $(BUILD)/.flags $(BUILD)/.sources: FORCE
 	@mkdir -p $(@D)
 	@echo '$(STAMP)' | cmp -s - $@ || echo '$(STAMP)' >$@
 
-$(STATIC): $(LIB_OBJ) $(BUILD)/.sources
+$(INSIDE): $(LIB_OBJ) $(BUILD)/.sources
 	@rm -f $@; echo '  AR    $@'
 	$(Q)$(AR) rcs $@ $(LIB_OBJ)
+
+$(STATIC): $(LIB_OBJ) $(BUILD)/.sources
+	@rm -f $@; echo '  AR    $@'
+	$(Q)$(LD) -r -o $(BUILD)/obj/hakmem.o $(LIB_OBJ)
+	$(Q)$(OBJCOPY) --localize-hidden $(BUILD)/obj/hakmem.o
+	$(Q)$(AR) rcs $@ $(BUILD)/obj/hakmem.o
 
 $(BUILD)/libhakmem.so: $(LIB_OBJ) $(BUILD)/.sources
 	@echo '  LINK  $@'
@@ -103,14 +112,14 @@ $(TESTS_CC) $(EXAMPLES_CC): LINK = $(CXX)
 $(BUILD)/bench/dpdk: LIBS_MORE = $(shell pkg-config --libs libdpdk)
 $(BUILD)/obj/bench/dpdk.o: CFLAGS_MORE = $(subst -I,-isystem ,$(shell pkg-config --cflags libdpdk))
 
-$(PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(STATIC)
+$(PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(INSIDE)
 	@mkdir -p $(@D); echo '  LINK  $@'
 	$(Q)$(LINK) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_MORE) $(LIBS) -lm
 
 .SECONDEXPANSION:
 $(TOOLS): $(BUILD)/%: $(BUILD)/obj/tools/%.o \
           $$(addprefix $(BUILD)/obj/,$$(addsuffix .o,$$(basename $$(wildcard tools/$$*_*.c)))) \
-          $(STATIC)
+          $(INSIDE)
 	@echo '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lm
 

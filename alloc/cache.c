@@ -10,6 +10,10 @@
 #define CACHE_OBJECTS_MAX 4096
 #define CACHE_BYTES_MAX ((size_t)1 << 20)
 #define INLINE_BYTES ((size_t)64 << 10)
+/* What a bin has however much others hold; all bins' together are 40 KiB a thread. */
+#define FLOOR_BYTES ((size_t)2 << 10)
+/* Threads among which the node's budget is shared at the least. */
+#define SHARES_MIN 4
 #define REFILL_FIRST 4
 #define DIRECT_FREES 8
 #define FLUSHES_ALONE 8
@@ -19,15 +23,42 @@ static bool inline_now(const struct bin *bin)
     return bin->magazine == MAGAZINE_NONE;
 }
 
-/* Capacity is promised before it is used; false where the node's caches may not hold more. */
-static bool reserve(struct pool *pool, size_t bytes)
+/* Of the budget, what goes beyond floors; the rest is for the floors of threads that come later. */
+static size_t common_limit(const struct pool *pool)
 {
-    return budget_take(&pool->cached_bytes, pool->cached_bytes_limit, bytes);
+    return pool->cached_bytes_limit / 4 * 3;
 }
 
-static void unreserve(struct pool *pool, size_t bytes)
+/* What one of the node's threads may hold of that: an equal share, as if there were a few at least. */
+static size_t fair_share(const struct pool *pool)
 {
-    budget_give(&pool->cached_bytes, bytes);
+    /* Relaxed: a figure. */
+    uint32_t threads = atomic_load_explicit(&pool->slots.taken, memory_order_relaxed);
+
+    return common_limit(pool) / (threads < SHARES_MIN ? SHARES_MIN : threads);
+}
+
+static bool reserve_up_to(struct thread *thread, size_t limit, size_t bytes)
+{
+    if (!budget_take(&thread->pool->cached_bytes, limit, bytes)) {
+        return false;
+    }
+    thread->cached_bytes += bytes;
+    return true;
+}
+
+/* Capacity is promised before it is used; false where the thread, or the node's caches together,
+ * may not hold more. */
+static bool reserve(struct thread *thread, size_t bytes)
+{
+    return thread->cached_bytes + bytes <= fair_share(thread->pool) &&
+           reserve_up_to(thread, common_limit(thread->pool), bytes);
+}
+
+static void unreserve(struct thread *thread, size_t bytes)
+{
+    thread->cached_bytes -= bytes;
+    budget_give(&thread->pool->cached_bytes, bytes);
 }
 
 static size_t magazine_bytes(const struct thread *thread, unsigned cls)
@@ -41,11 +72,11 @@ static bool resize_spare(struct thread *thread, size_t bytes)
 {
     size_t have = thread->spare_bytes;
 
-    if (bytes > have && !reserve(thread->pool, bytes - have)) {
+    if (bytes > have && !reserve(thread, bytes - have)) {
         return false;
     }
     if (bytes < have) {
-        unreserve(thread->pool, have - bytes);
+        unreserve(thread, have - bytes);
     }
     thread->spare_bytes = bytes;
     return true;
@@ -64,12 +95,12 @@ static uint32_t magazine_get(struct thread *thread, unsigned cls)
         thread->spare_bytes = 0;
         return magazine;
     }
-    if (!reserve(thread->pool, bytes)) {
+    if (!reserve(thread, bytes)) {
         return MAGAZINE_NONE;
     }
     magazine = magazine_claim(thread->pool, thread->slot * 64);
     if (magazine == MAGAZINE_NONE) {
-        unreserve(thread->pool, bytes);
+        unreserve(thread, bytes);
     }
     return magazine;
 }
@@ -80,7 +111,7 @@ static void magazine_put(struct thread *thread, unsigned cls, uint32_t magazine)
         thread->spare_magazine = magazine;
         thread->spare_bytes = magazine_bytes(thread, cls);
     } else {
-        unreserve(thread->pool, magazine_bytes(thread, cls));
+        unreserve(thread, magazine_bytes(thread, cls));
         magazine_give_back(thread->pool, magazine);
     }
 }
@@ -113,11 +144,15 @@ static void open_bin(struct thread *thread, unsigned cls)
     size_t objects = INLINE_BYTES / bytes;
 
     objects = objects < 1 ? 1 : objects > CACHE_INLINE_OBJECTS ? CACHE_INLINE_OBJECTS : objects;
-    while (objects > 0 && !reserve(thread->pool, objects * bytes)) {
+    size_t floor = min_size(objects, FLOOR_BYTES / bytes);
+    while (objects > floor && !reserve(thread, objects * bytes)) {
         objects /= 2;
     }
-    if (objects == 0) {
-        return; /* the node's caches are full: this bin stays closed, and works without */
+    if (objects <= floor) {
+        objects = floor;
+        if (floor == 0 || !reserve_up_to(thread, thread->pool->cached_bytes_limit, floor * bytes)) {
+            return; /* this bin stays closed, and works without */
+        }
     }
     cache->inline_objects = (uint8_t)objects;
     cache->open = 1;
@@ -264,6 +299,10 @@ static void make_room(struct thread *thread, unsigned cls)
         return;
     }
     adapt(thread, cls);
+    if (bin->depth > 0 && thread->cached_bytes > fair_share(thread->pool)) {
+        bin->depth_max = bin->depth; /* more threads have come: one magazine less for this one */
+        bin->depth_max--;
+    }
     if (bin->depth > 0) {
         flush_oldest(thread, cls);
     } else {
@@ -360,7 +399,7 @@ static void close_bin(struct thread *thread, unsigned cls)
     struct class_cache *cache = &thread->caches[cls];
     struct bin *bin = &thread->bins[cls];
 
-    unreserve(thread->pool, cache->inline_objects * sizeclass_bytes(cls));
+    unreserve(thread, cache->inline_objects * sizeclass_bytes(cls));
     cache->open = 0;
     bin->top = bin->low = bin->limit = NULL;
 }
@@ -413,6 +452,7 @@ void cache_init(struct thread *thread)
 {
     thread->spare_magazine = MAGAZINE_NONE;
     thread->spare_bytes = 0;
+    thread->cached_bytes = 0;
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         struct class_cache *cache = &thread->caches[cls];
         size_t objects = thread->pool->batch_bytes / sizeclass_bytes(cls);

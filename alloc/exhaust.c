@@ -95,6 +95,10 @@ void exhaust_record(struct thread *thread, struct pool *pool, size_t size_bytes,
         .size_class = cls,
         .size_bytes = size_bytes,
         .alignment = alignment,
+        .advised_bytes = thread->heap->area.bytes +
+                         thread->heap->pool_count *
+                             round_up(max_size(size_bytes, thread->heap->area.bytes / 4),
+                                      SUPERSLAB_BYTES),
         /* Relaxed: figures for a person. */
         .free_bytes =
             (size_t)atomic_load_explicit(&pool->segment->free_unit_count, memory_order_relaxed)

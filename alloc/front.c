@@ -261,7 +261,7 @@ static bool resized_in_place(struct hak_region *heap, void *pointer, size_t have
     unit_t unit = region_unit(&heap->area, pointer);
 
     if (heap_class(heap, unit) != CLASS_LARGE_HEAD) {
-        return size <= have && size >= have / 2;
+        return size <= have && (size >= have / 2 || sizeclass_of(size) == heap_class(heap, unit));
     }
     if (size <= CLASS_BYTES_MAX / 2) {
         return size <= have && size >= have / 2;
@@ -298,10 +298,11 @@ static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, si
         return pointer;
     }
     void *moved = malloc_any(heap, id, size);
-    if (moved != NULL) {
-        memcpy(moved, pointer, min_size(have, size));
-        free_any(heap, id, pointer);
+    if (moved == NULL) {
+        return size <= have ? pointer : NULL; /* too large is better than nothing */
     }
+    memcpy(moved, pointer, min_size(have, size));
+    free_any(heap, id, pointer);
     return moved;
 }
 
@@ -327,31 +328,46 @@ static HAK_NOINLINE size_t malloc_bulk_large(struct hak_region *heap, size_t siz
     return got;
 }
 
-HAK_INLINE size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t size, size_t count,
-                                  void **out)
+/* What the bin does not have at once. */
+static HAK_NOINLINE size_t malloc_bulk_more(struct hak_region *heap, unsigned id, size_t size,
+                                            size_t count, void **out)
 {
     size_t got = 0;
 
-    if (unlikely(size > CLASS_BYTES_MAX)) {
+    if (size > CLASS_BYTES_MAX) {
         return malloc_bulk_large(heap, size, count, out);
     }
     unsigned cls = sizeclass_of(size);
     while (got < count) {
         struct bin *bin = &thread_self[id].active->bins[cls];
         size_t held = min_size((size_t)(bin->top - bin->low), count - got);
-        if (likely(held != 0)) {
+        if (held != 0) {
             bin->top -= held;
             copy_pointers(out + got, bin->top, held);
             got += held;
             continue;
         }
         out[got] = malloc_class(heap, cls, size, 0);
-        if (unlikely(out[got] == NULL)) {
+        if (out[got] == NULL) {
             break;
         }
         got++;
     }
     return got;
+}
+
+HAK_INLINE size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t size, size_t count,
+                                  void **out)
+{
+    if (likely(size <= CLASS_TABLE_BYTES_MAX)) {
+        struct bin *bin = bin_of_small(thread_self[id].active, size);
+        if (likely((size_t)(bin->top - bin->low) >= count)) {
+            bin->top -= count;
+            copy_pointers(out, bin->top, count);
+            return count;
+        }
+    }
+    return malloc_bulk_more(heap, id, size, count, out);
 }
 
 /* In the home segment and of that class map entry? */
@@ -436,6 +452,9 @@ static void *on_node_any(struct hak_region *heap, size_t size, int node)
     if (segment == NULL || size > PTRDIFF_MAX) {
         exhaust_refuse(thread, HAK_ERROR_ARGUMENT, segment == NULL ? -EINVAL : -ENOMEM, size, 0,
                        node);
+        if (thread != NULL) {
+            thread->error.node_refused = true;
+        }
         return NULL;
     }
     struct pool *pool = &heap->pools[segment - heap->area.segments];

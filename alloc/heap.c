@@ -182,6 +182,7 @@ static int place_slots(struct hak_region *heap, struct pool *pool, struct hak_er
     bitset_place(&pool->slots.free, memory, THREAD_SLOTS_MAX);
     bitset_fill(&pool->slots.free);
     pool->slots.memory = memory + set;
+    pool->slots.ready = (uint32_t)ready;
     return 0;
 }
 

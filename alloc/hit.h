@@ -34,6 +34,7 @@ HAK_INLINE bool bin_pop(struct bin *bin, void **object)
     void **top = bin->top;
 
     if (unlikely(top == bin->low)) {
+        *object = NULL;
         return false;
     }
     bin->top = top - 1;

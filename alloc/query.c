@@ -128,6 +128,8 @@ static struct thread_error latest(void)
 
 static void put_into_words(const struct thread_error *error, struct hak_error *out)
 {
+    const size_t room = sizeof(out->message);
+
     memset(out, 0, sizeof(*out));
     out->kind = error->kind;
     out->code = error->code;
@@ -138,23 +140,33 @@ static void put_into_words(const struct thread_error *error, struct hak_error *o
     out->free_bytes = error->free_bytes;
     out->largest_free_bytes = error->largest_free_bytes;
     out->stranded_bytes = error->stranded_bytes;
-    if (error->kind == HAK_ERROR_ARGUMENT) {
-        errlog_append(out->message, sizeof(out->message),
-                      "allocation of %zu bytes with alignment %zu: %s", error->size_bytes,
-                      error->alignment,
-                      error->code == -ENOMEM ? "the size is beyond what can be addressed"
-                      : error->alignment != 0
-                          ? "the alignment is not a power of two up to 1 GiB"
-                          : "0 is no alignment, or the region has no segment on that node");
+    errlog_append(out->message, room, "allocation of %zu bytes", error->size_bytes);
+    if (error->kind == HAK_ERROR_ARGUMENT && error->code == -ENOMEM) {
+        errlog_append(out->message, room, ": the size is beyond what can be addressed");
         return;
     }
-    errlog_append(out->message, sizeof(out->message),
-                  "allocation of %zu bytes (class %u) failed on node %d: %zu bytes of units free, "
-                  "the largest run %zu, up to %zu more in thread caches",
-                  error->size_bytes, error->size_class, error->node, error->free_bytes,
-                  error->largest_free_bytes, error->stranded_bytes);
+    if (error->kind == HAK_ERROR_ARGUMENT && error->node_refused) {
+        errlog_append(out->message, room, ": the region has no segment on that node, %d",
+                      error->node);
+        return;
+    }
+    if (error->kind == HAK_ERROR_ARGUMENT) {
+        errlog_append(out->message, room,
+                      " with alignment %zu: the alignment is not a power of two up to 1 GiB",
+                      error->alignment);
+        return;
+    }
+    if (error->alignment != 0) {
+        errlog_append(out->message, room, " aligned to %zu", error->alignment);
+    }
+    errlog_append(out->message, room,
+                  " (class %u) failed on node %d: %zu bytes of units free, the largest run %zu, up "
+                  "to %zu more in thread caches and page boxes",
+                  error->size_class, error->node, error->free_bytes, error->largest_free_bytes,
+                  error->stranded_bytes);
     errlog_append(out->remedy, sizeof(out->remedy),
-                  "export HAKMEM_REGION_SIZE=...  # a larger one");
+                  "export HAKMEM_REGION_SIZE=%zuM  # or as much in hak_config.size_bytes",
+                  error->advised_bytes >> 20);
 }
 
 int hak_last_error(struct hak_error *out)

@@ -7,6 +7,8 @@
  * publisher was stopped between the two); then the head is not PARTIAL or of another class and the
  * bit is simply gone. If that slab is published later, its publisher sets the bit again.
  */
+#include <stdlib.h>
+
 #include "alloc/sharedpool.h"
 #include "region/units.h"
 
@@ -59,6 +61,10 @@ unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned cls)
             heap_set_offset(heap, unit + n, (uint8_t)n);
         }
         slab_open(&heap->slabs[unit], cls, units);
+        if (HAK_DEBUG &&
+            (!slab_check(&heap->slabs[unit]) || heap_class(heap, unit) != CLASS_NONE)) {
+            abort(); /* units that were free belong to something */
+        }
         heap_set_class(heap, unit, units, cls);
         return unit;
     }

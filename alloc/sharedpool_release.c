@@ -178,8 +178,10 @@ static void put(struct thread *by, const struct word_group *group)
     unsigned capacity = cls->unit_count == 1 ? sizeclass_capacity(group->cls, 1)
                                              : head_capacity(atomic_load_explicit(
                                                    &slab->head, memory_order_relaxed));
-    bool filled = (was | group->mask) == slab_word_full(capacity, group->word);
-    if (was != 0 && !filled) {
+    /* Without bits that no object has, which a second free can leave (see slab_take_owner). */
+    uint64_t full = slab_word_full(capacity, group->word);
+    bool filled = ((was | group->mask) & full) == full;
+    if ((was & full) != 0 && !filled) {
         return;
     }
     settle(by, group->unit, group->word);

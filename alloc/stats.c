@@ -92,6 +92,9 @@ void stats_region(struct hak_region *heap, struct hak_stats *out)
         out->slab_free_bytes += node.slab_free_bytes;
         out->large_bytes += node.large_bytes;
         out->cached_bytes_max += READ(pool->cached_bytes);
+        if (slots_of(pool) > pool->slots.ready) {
+            out->metadata_bytes += (slots_of(pool) - pool->slots.ready) * sizeof(struct thread);
+        }
         out->boxed_bytes_max += READ(pool->boxed_bytes);
         for (uint32_t slot = 0; slot < slots_of(pool); slot++) {
             add_thread(thread_slot(pool, slot), out);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "alloc/cache.h"
@@ -120,6 +121,7 @@ static struct thread *attach_to(struct pool *pool)
     struct thread_self *self = &thread_self[pool->heap->id];
     thread_fill(thread, pool, (uint32_t)slot);
     thread->self = self;
+    atomic_fetch_add_explicit(&pool->slots.taken, 1, memory_order_relaxed);
     uint32_t high = atomic_load_explicit(&pool->slots.high, memory_order_relaxed);
     /* Release, and for the state too: label THREAD-SLOT, with thread_reclaim_idle and the stats:
      * who sees the slot sees it filled. */
@@ -150,6 +152,7 @@ static void leave(struct thread *thread)
 {
     struct pool *pool = thread->pool;
 
+    atomic_fetch_sub_explicit(&pool->slots.taken, 1, memory_order_relaxed);
     atomic_store_explicit(&thread->state, THREAD_FREE, memory_order_release);
     bitset_set(&pool->slots.free, thread->slot);
 }
@@ -256,6 +259,9 @@ struct thread *thread_current(struct hak_region *heap)
     if (unlikely(thread->shedding > 0 ||
                  atomic_load_explicit(&thread->asked, memory_order_relaxed) != 0)) {
         shed(thread);
+    }
+    if (HAK_DEBUG && !cache_check(thread)) {
+        abort(); /* the caches' invariants, cache.c */
     }
     if (heap->pool_count > 1 && ++thread->slow_steps % REHOME_STEPS == 0 && !thread->in_reclaimer) {
         thread = move_home(thread);

@@ -46,7 +46,8 @@ struct class_cache {
     uint32_t newest, oldest; /* chain of full magazines */
     uint16_t magazine_objects;
     uint8_t inline_objects;
-    uint8_t open;          /* bins start closed: see cache.c */
+    uint8_t open; /* bins start closed: see cache.c */
+
     uint8_t refill_next;   /* size of the next refill: small at first */
     uint8_t direct_frees;  /* frees that came while closed */
     uint8_t refills;       /* that no flush has answered yet */
@@ -93,6 +94,8 @@ struct thread_error {
     int code, node;
     unsigned size_class;
     size_t size_bytes, alignment, free_bytes, largest_free_bytes, stranded_bytes;
+    bool node_refused;    /* an argument error about the node */
+    size_t advised_bytes; /* a region of this size would have had room */
 };
 
 struct thread {
@@ -105,6 +108,7 @@ struct thread {
     uint32_t slot;
     uint32_t spare_magazine; /* empty, with capacity reserved for spare_bytes */
     size_t spare_bytes;
+    size_t cached_bytes;    /* this thread's part of the pool's */
     _Atomic uint32_t state; /* enum thread_state */
     _Atomic uint32_t asked; /* somebody ran out: give your caches back on your next slow step */
     uint32_t slow_steps;

@@ -342,14 +342,13 @@ static int read_variable(const struct variable *variable, const char *text, stru
 
 static void write_number(const struct variable *variable, uint64_t value, char *text, size_t bytes)
 {
-    static const char letters[] = "KMGT";
-    int index = -1;
-    while (variable->kind == KIND_SIZE && index < 3 && value != 0 && value % KIB == 0) {
+    static const char *const suffixes[] = {"", "K", "M", "G", "T"};
+    int index = 0;
+    while (variable->kind == KIND_SIZE && index < 4 && value != 0 && value % KIB == 0) {
         value /= KIB;
         index++;
     }
-    snprintf(text, bytes, "%llu%.*s", (unsigned long long)value, index >= 0,
-             index >= 0 ? &letters[index] : "");
+    snprintf(text, bytes, "%llu%s", (unsigned long long)value, suffixes[index]);
 }
 
 /* What would be accepted, for messages and for the printed table. */

@@ -29,7 +29,7 @@ static void pool_folder(int node, enum hak_pages pages, char *path, size_t bytes
 
 void supply_pool_path(int node, enum hak_pages pages, const char *file, char *path, size_t bytes)
 {
-    char folder[PATH_BYTES];
+    char folder[PATH_BYTES / 2];
     pool_folder(node, pages, folder, sizeof folder);
     snprintf(path, bytes, "%s/%s", folder, file);
 }

@@ -418,7 +418,6 @@ static void check_excess_bits(unsigned cls, enum slab_state state, size_t most)
     for (size_t n = 0; n < object_count; n++) {
         CHECK_EQ(*(uintptr_t *)objects[n], (uintptr_t)objects[n]);
     }
-    set_excess_bits(slab, false);
     free_all();
 }
 

@@ -412,7 +412,7 @@ TEST(an_asked_thread_gives_back_no_more_than_a_magazine_a_call)
     pthread_t thread = kit_thread(answer, NULL);
     kit_wait(&turns, 1);
     CHECK(hak_malloc(heap->area.bytes) == NULL); /* its slabs are in the way: it is asked */
-    CHECK_GE(kit_stats().cached_bytes_max, heap->area.bytes / 100);
+    CHECK_GE(kit_stats().cached_bytes_max, heap->area.bytes / 400);
     kit_done(&turns, 2);
     kit_join(thread);
     kit_close();
