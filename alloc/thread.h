@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a thread has in a region: its slot, on its home node. The hit paths of malloc and free read
- * nothing but this struct and one byte of the class map.
+ * this struct, the table from size to bin, and one byte of the class map.
  *
  * One slot per thread and region, found through a thread-local pointer. A thread without one has
  * thread_none there: all bins empty and full at once, no units, so that every operation misses and

@@ -100,7 +100,8 @@ enum hak_exhausted {
  */
 struct hak_config {
     size_t size_bytes; /* HAKMEM_REGION_SIZE; whole region, shared out evenly over the nodes and
-                          rounded up to what the page size and SuperSlabs ask. Default 256 MiB */
+                          rounded up to what the page size and SuperSlabs ask. Default 256 MiB. Below 2 MiB or above 2 TiB: an error
+                          here, clamped with a warning in the environment */
     enum hak_pages pages[HAK_PAGES_COUNT]; /* HAKMEM_PAGES; order of preference, each entry tried
                           for the whole region; a list of one is strict */
     uint64_t nodes; /* HAKMEM_NODES; bit n = node n; 0 = every node that has memory and that
@@ -184,7 +185,8 @@ HAK_API int hak_region_create(const struct hak_config *config, hak_region **out)
  * mapped readable and writable, and the caller's for as long as the region lives. Whole SuperSlabs
  * inside it are used; *usable_bytes (may be NULL) is how much that is. The memory is never taken
  * for zeroed, never bound, moved or given back. node: the node that it lies on, or -1 to ask the
- * kernel for its first page. From config (may be NULL) only misuse is taken. Metadata is
+ * kernel for its first page. From config (may be NULL) only misuse is taken,
+ * everything else in it is ignored. Metadata is
  * mapped apart. -EINVAL: NULL, overlaps a live region, wraps around, or holds no whole SuperSlab
  * (message says how much would be needed); -ENODEV: no such node; -ENOSPC, -ENOMEM as above.
  */
@@ -200,13 +202,14 @@ HAK_API int hak_region_destroy(hak_region *region);
 /*
  * An object of at least size bytes, aligned to 16 (objects of 4 KiB, 64 KiB ... sizes are aligned
  * to their size's largest power of two up to 64 KiB). Size 0 gives a least object of its own.
- * Hit: 16 instructions or fewer, no atomic, no lock. NULL with errno ENOMEM when the node, or the
+ * Hit: 16 instructions up to 2 KiB, 22 up to 256 KiB, no atomic, no lock. NULL with errno ENOMEM when the node, or the
  * region as the policy allows, has no room, the size is over PTRDIFF_MAX, or there is no region.
  */
 HAK_API void *hak_malloc(size_t size) HAK_MALLOC_LIKE HAK_SIZE_IS(1);
 
-/* count * size zeroed bytes; the product is checked. Memory fresh from the kernel is not cleared
- * a second time. Errors as hak_malloc. */
+/* count * size zeroed bytes; the product is checked. A large object (over 256 KiB) in memory that the
+ * kernel handed over zeroed and nobody has used yet is not cleared a second time. Errors as
+ * hak_malloc. */
 HAK_API void *hak_calloc(size_t count, size_t size) HAK_MALLOC_LIKE;
 
 /*
@@ -227,7 +230,9 @@ HAK_API void *hak_aligned_alloc(size_t alignment, size_t size) HAK_MALLOC_LIKE;
  * Frees an object from any thread; NULL is nothing. Keeps errno; never fails. Hit: 18 instructions
  * or fewer, no atomic, and the object itself is not touched. Bad pointers (outside the region, not
  * allocated, not an object's start, freed twice) are found when the thread's cache is
- * flushed in a batch, or at once for large objects, and handled by the region's misuse policy.
+ * flushed in a batch, or at once for large objects, and handled by the region's misuse policy. Until
+ * that batch a pointer freed twice is in the cache twice and may be handed out twice.
+ * Without a region (before init, after fini) nothing is freed, and the error record says so.
  */
 HAK_API void hak_free(void *pointer);
 
@@ -276,11 +281,10 @@ HAK_API void *hak_region_malloc_on_node(hak_region *region, size_t size, int nod
 
 /*
  * A function that is called before an allocation of the region fails, on the thread that allocates,
- * after every cache that could be had was emptied: it may free objects of the region, and the
+ * after every cache that could be had was emptied. It may free objects of the region; then the
  * allocation is tried once more. An allocation that it makes itself and that finds no room fails at
- * once. size_bytes is what is
- * wanted. NULL takes it back. One function a region; set it while no other thread allocates. 0;
- * -ENODEV no region.
+ * once. size_bytes is what is wanted. NULL takes the function back. One function a region; set it
+ * while no other thread allocates. 0; -ENODEV no region.
  */
 typedef void (*hak_exhausted_fn)(hak_region *region, size_t size_bytes, void *argument);
 HAK_API int hak_on_exhausted(hak_region *region, hak_exhausted_fn reclaim, void *argument);
