@@ -29,7 +29,8 @@ static size_t common_limit(const struct pool *pool)
     return pool->cached_bytes_limit / 4 * 3;
 }
 
-/* What one of the node's threads may hold of that: an equal share, as if there were a few at least. */
+/* What one of the node's threads may hold of that: an equal share, as if there were a few at
+ * least. */
 static size_t fair_share(const struct pool *pool)
 {
     /* Relaxed: a figure. */

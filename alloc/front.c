@@ -16,9 +16,9 @@
  *   over 256 KiB: large_alloc                     (slow: other node -> outbox, large -> large_free,
  *                                                  neither -> misuse_report)
  *
- * The hit paths stand in hit.h. They read the thread's slot, the table from size to bin and
- * one byte of the class map; they call nothing. A thread without a slot, a class map byte without a bin and a bin that
- * is closed are all bins that are empty and full at once.
+ * The hit paths stand in hit.h. They read the thread's slot, the table from size to bin and one
+ * byte of the class map; they call nothing. A thread without a slot, a class map byte without a bin
+ * and a bin that is closed are all bins that are empty and full at once.
  *
  * A handle's calls are the same code with another thread-local entry; heap NULL is the default.
  */

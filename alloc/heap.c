@@ -25,7 +25,7 @@
 #define CACHED_SHARE 20
 #define BOXED_SHARE 10
 #define BATCH_BYTES_MIN ((size_t)4 << 10)
-#define BATCH_BYTES_MAX ((size_t)128 << 10)
+#define BATCH_BYTES_MAX ((size_t)512 << 10)
 
 struct heap_front heap_default_front;
 struct hak_region *_Atomic heap_default;

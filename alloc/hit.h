@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The hit paths of malloc and free, for front.c and preload.c. They read the thread's slot, the
- * table from size to bin and one byte of the class map, take no lock, no atomic step and no call; every miss is a tail call to a
- * cold function named after its reason. front.c tells the whole journeys.
+ * table from size to bin and one byte of the class map, take no lock, no atomic step and no call;
+ * every miss is a tail call to a cold function named after its reason. front.c tells the whole
+ * journeys.
  */
 #ifndef HAK_ALLOC_HIT_H
 #define HAK_ALLOC_HIT_H

@@ -100,8 +100,9 @@ enum hak_exhausted {
  */
 struct hak_config {
     size_t size_bytes; /* HAKMEM_REGION_SIZE; whole region, shared out evenly over the nodes and
-                          rounded up to what the page size and SuperSlabs ask. Default 256 MiB. Below 2 MiB or above 2 TiB: an error
-                          here, clamped with a warning in the environment */
+                          rounded up to what the page size and SuperSlabs ask. Default 256 MiB.
+                          Below 2 MiB or above 2 TiB: an error here, clamped with a warning in
+                          the environment */
     enum hak_pages pages[HAK_PAGES_COUNT]; /* HAKMEM_PAGES; order of preference, each entry tried
                           for the whole region; a list of one is strict */
     uint64_t nodes; /* HAKMEM_NODES; bit n = node n; 0 = every node that has memory and that
@@ -201,15 +202,16 @@ HAK_API int hak_region_destroy(hak_region *region);
 
 /*
  * An object of at least size bytes, aligned to 16 (objects of 4 KiB, 64 KiB ... sizes are aligned
- * to their size's largest power of two up to 64 KiB). Size 0 gives a least object of its own.
- * Hit: 16 instructions up to 2 KiB, 22 up to 256 KiB, no atomic, no lock. NULL with errno ENOMEM when the node, or the
- * region as the policy allows, has no room, the size is over PTRDIFF_MAX, or there is no region.
+ * to their size's largest power of two up to 64 KiB). Size 0 gives a least object of its own. Hit:
+ * 16 instructions up to 2 KiB, 22 up to 256 KiB, no atomic, no lock. NULL with errno ENOMEM when
+ * the node, or the region as the policy allows, has no room, the size is over PTRDIFF_MAX, or there
+ * is no region.
  */
 HAK_API void *hak_malloc(size_t size) HAK_MALLOC_LIKE HAK_SIZE_IS(1);
 
-/* count * size zeroed bytes; the product is checked. A large object (over 256 KiB) in memory that the
- * kernel handed over zeroed and nobody has used yet is not cleared a second time. Errors as
- * hak_malloc. */
+/* count * size zeroed bytes; the product is checked. A large object (over 256 KiB) in memory
+ * that the kernel handed over zeroed and nobody has used yet is not cleared a second time.
+ * Errors as hak_malloc. */
 HAK_API void *hak_calloc(size_t count, size_t size) HAK_MALLOC_LIKE;
 
 /*
@@ -229,10 +231,10 @@ HAK_API void *hak_aligned_alloc(size_t alignment, size_t size) HAK_MALLOC_LIKE;
 /*
  * Frees an object from any thread; NULL is nothing. Keeps errno; never fails. Hit: 18 instructions
  * or fewer, no atomic, and the object itself is not touched. Bad pointers (outside the region, not
- * allocated, not an object's start, freed twice) are found when the thread's cache is
- * flushed in a batch, or at once for large objects, and handled by the region's misuse policy. Until
- * that batch a pointer freed twice is in the cache twice and may be handed out twice.
- * Without a region (before init, after fini) nothing is freed, and the error record says so.
+ * allocated, not an object's start, freed twice) are found when the thread's cache is flushed in a
+ * batch, or at once for large objects, and handled by the region's misuse policy. Until that batch
+ * a pointer freed twice is in the cache twice and may be handed out twice. Without a region (before
+ * init, after fini) nothing is freed, and the error record says so.
  */
 HAK_API void hak_free(void *pointer);
 
