@@ -103,7 +103,7 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned cls, si
                                        size_t alignment)
 {
     struct thread *thread;
-    void *object;
+    void *object = NULL;
 
     heap = slow_step(heap, size, alignment, &thread);
     if (unlikely(heap == NULL)) {
@@ -195,7 +195,7 @@ static void *calloc_any(struct hak_region *heap, unsigned id, size_t count, size
 {
     size_t bytes;
     bool zeroed = false;
-    void *object;
+    void *object = NULL;
 
     if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
         return refuse(heap, -ENOMEM, SIZE_MAX, 0, -1);
@@ -211,7 +211,7 @@ static void *calloc_any(struct hak_region *heap, unsigned id, size_t count, size
 static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment, size_t size)
 {
     struct thread *thread = thread_self[id].active;
-    void *object;
+    void *object = NULL;
 
     if (unlikely(alignment == 0 || (alignment & (alignment - 1)) != 0 ||
                  alignment > HAK_ALIGNMENT_MAX)) {

@@ -35,7 +35,6 @@ HAK_INLINE bool bin_pop(struct bin *bin, void **object)
     void **top = bin->top;
 
     if (unlikely(top == bin->low)) {
-        *object = NULL;
         return false;
     }
     bin->top = top - 1;
@@ -94,7 +93,7 @@ HAK_INLINE bool free_hit(const struct heap_front *front, unsigned id, void *poin
 
 HAK_INLINE void *malloc_any(struct hak_region *heap, unsigned id, size_t size)
 {
-    void *object;
+    void *object = NULL;
 
     return likely(malloc_hit(id, size, &object)) ? object : malloc_miss(size, heap);
 }

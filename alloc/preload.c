@@ -129,7 +129,7 @@ static HAK_NOINLINE void free_miss(void *pointer)
  * reserved ones. */
 HAK_API HAK_HOT void *malloc(size_t size)
 {
-    void *object;
+    void *object = NULL;
 
     return likely(malloc_hit(0, size, &object)) ? object : miss(size);
 }
@@ -196,7 +196,7 @@ HAK_API void *memalign(size_t alignment, size_t size)
 HAK_API int posix_memalign(void **out, size_t alignment, size_t size)
 {
     int saved = errno;
-    void *object;
+    void *object = NULL;
 
     if (alignment < sizeof(void *) || (alignment & (alignment - 1)) != 0) {
         return EINVAL;
