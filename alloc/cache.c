@@ -301,8 +301,8 @@ static void make_room(struct thread *thread, unsigned cls)
     }
     adapt(thread, cls);
     if (bin->depth > 0 && thread->cached_bytes > fair_share(thread->pool)) {
-        bin->depth_max = bin->depth; /* more threads have come: one magazine less for this one */
-        bin->depth_max--;
+        /* More threads have come: one magazine less for this one. */
+        bin->depth_max = (uint16_t)(bin->depth - 1);
     }
     if (bin->depth > 0) {
         flush_oldest(thread, cls);

@@ -119,16 +119,7 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    unsigned threads = 1;
-    int option;
-    while ((option = getopt(argc, argv, "t:h")) != -1) {
-        if (option == 't') {
-            threads = (unsigned)bench_number(optarg, 1, BENCH_THREADS_MAX, "threads");
-        } else {
-            fputs(usage, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : 2;
-        }
-    }
+    unsigned threads = bench_threads_option(argc, argv, 1, usage);
     uint64_t numbers[3] = {10000000, 8192, 42};
     static const uint64_t most[3] = {100000000000u, 10000000, UINT64_MAX};
     static const char *const names[3] = {"operations", "working set", "seed"};

@@ -82,16 +82,7 @@ static const char usage[] = "usage: mixed_large [-t threads] [mid | large] [oper
 
 int main(int argc, char **argv)
 {
-    unsigned threads = 1;
-    int option;
-    while ((option = getopt(argc, argv, "t:h")) != -1) {
-        if (option == 't') {
-            threads = (unsigned)bench_number(optarg, 1, BENCH_THREADS_MAX, "threads");
-        } else {
-            fputs(usage, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : 2;
-        }
-    }
+    unsigned threads = bench_threads_option(argc, argv, 1, usage);
     const char *mode = optind < argc ? argv[optind++] : "mid";
     bool large = strcmp(mode, "large") == 0;
     uint64_t operations = large ? 1000 : 5000000;

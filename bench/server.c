@@ -122,16 +122,7 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    unsigned threads = 2;
-    int option;
-    while ((option = getopt(argc, argv, "t:h")) != -1) {
-        if (option == 't') {
-            threads = (unsigned)bench_number(optarg, 1, BENCH_THREADS_MAX, "threads");
-        } else {
-            fputs(usage, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : 2;
-        }
-    }
+    unsigned threads = bench_threads_option(argc, argv, 2, usage);
     uint64_t numbers[4] = {100, 100000, 1000, 42};
     static const uint64_t most[4] = {1000000, 1000000000, 10000000, UINT64_MAX};
     static const char *const names[4] = {"sessions", "replacements", "connections", "seed"};

@@ -16,6 +16,7 @@
 #define HAK_BENCH_SUPPORT_H
 
 #include <errno.h>
+#include <getopt.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -127,6 +128,24 @@ static inline uint64_t bench_number(const char *text, uint64_t least, uint64_t m
         bench_fail("%s: \"%s\" is not a number from %llu to %llu", name, text,
                    (unsigned long long)least, (unsigned long long)most);
     return value * factor;
+}
+
+/* Programs with no option but -t: the number of threads; optind is at the first other argument. Ends
+ * the program for -h and for what it does not know. */
+static inline unsigned bench_threads_option(int argc, char **argv, unsigned usual,
+                                            const char *usage)
+{
+    unsigned threads = usual;
+    int option;
+    while ((option = getopt(argc, argv, "t:h")) != -1) {
+        if (option == 't') {
+            threads = (unsigned)bench_number(optarg, 1, BENCH_THREADS_MAX, "threads");
+        } else {
+            fputs(usage, option == 'h' ? stdout : stderr);
+            exit(option == 'h' ? 0 : 2);
+        }
+    }
+    return threads;
 }
 
 /* A barrier for threads that all have a processor: nobody sleeps in it unless the wait is long, so

@@ -143,16 +143,7 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    unsigned threads = 2;
-    int option;
-    while ((option = getopt(argc, argv, "t:h")) != -1) {
-        if (option == 't') {
-            threads = (unsigned)bench_number(optarg, 1, BENCH_THREADS_MAX, "threads");
-        } else {
-            fputs(usage, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : 2;
-        }
-    }
+    unsigned threads = bench_threads_option(argc, argv, 2, usage);
     const char *mode = optind < argc ? argv[optind++] : "ring";
     bool ring = strcmp(mode, "ring") == 0;
     uint64_t operations = 10000000;
