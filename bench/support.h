@@ -130,8 +130,8 @@ static inline uint64_t bench_number(const char *text, uint64_t least, uint64_t m
     return value * factor;
 }
 
-/* Programs with no option but -t: the number of threads; optind is at the first other argument. Ends
- * the program for -h and for what it does not know. */
+/* Programs with no option but -t: the number of threads; optind is at the first other argument.
+ * Ends the program for -h and for what it does not know. */
 static inline unsigned bench_threads_option(int argc, char **argv, unsigned usual,
                                             const char *usage)
 {
