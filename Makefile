@@ -39,13 +39,13 @@ DPDK := $(if $(wildcard bench/dpdk.c),$(shell pkg-config --exists libdpdk 2>/dev
 
 # What is built, read off the folders.
 programs = $(addprefix $(BUILD)/,$(basename $(wildcard $(1))))
-LIB_OBJ  := $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(filter-out alloc/preload.c, \
+LIB_OBJ  := $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(filter-out alloc/preload%, \
             $(wildcard numa/*.c region/*.c alloc/*.c))))
+PRE_OBJ  := $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(wildcard alloc/preload*.c)))
 # For users: one object with only the public names. For tests, benchmarks and tools: all of them.
 STATIC   := $(BUILD)/libhakmem.a
 INSIDE   := $(BUILD)/inside.a
-LIBRARY  := $(STATIC) $(BUILD)/libhakmem.so \
-            $(if $(wildcard alloc/preload.c),$(BUILD)/libhakmem_preload.so)
+LIBRARY  := $(STATIC) $(BUILD)/libhakmem.so $(BUILD)/libhakmem_preload.so
 STRESS   := $(call programs,tests/stress_*.c)
 TESTS_CC := $(call programs,tests/test_*.cc)
 TESTS    := $(call programs,tests/test_*.c) $(TESTS_CC)
@@ -81,7 +81,7 @@ $(BUILD)/obj/%.o: %.cc $(BUILD)/.flags | need-deps
 # Written anew only when what they hold changes: other flags rebuild everything, another list of
 # sources the libraries.
 $(BUILD)/.flags: STAMP = $(CC) $(CXX) $(CFLAGS_ALL) $(CXXFLAGS_ALL) $(LDFLAGS_ALL) $(SHARED)
-$(BUILD)/.sources: STAMP = $(LIB_OBJ)
+$(BUILD)/.sources: STAMP = $(LIB_OBJ) $(PRE_OBJ)
 $(BUILD)/.flags $(BUILD)/.sources: FORCE
 	@mkdir -p $(@D)
 	@echo '$(STAMP)' | cmp -s - $@ || echo '$(STAMP)' >$@
@@ -101,9 +101,12 @@ $(BUILD)/libhakmem.so: $(LIB_OBJ) $(BUILD)/.sources
 	$(Q)$(CC) $(LDFLAGS_ALL) $(SHARED) -Wl,-soname,$(SONAME) -o $@ $(LIB_OBJ) $(LIBS)
 	@ln -sf libhakmem.so $(BUILD)/$(SONAME)
 
-$(BUILD)/libhakmem_preload.so: $(LIB_OBJ) $(BUILD)/obj/alloc/preload.o $(BUILD)/.sources
+$(BUILD)/libhakmem_preload.so: $(LIB_OBJ) $(PRE_OBJ) $(BUILD)/.sources
 	@echo '  LINK  $@'
-	$(Q)$(CC) $(LDFLAGS_ALL) $(SHARED) -o $@ $(LIB_OBJ) $(BUILD)/obj/alloc/preload.o $(LIBS)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(SHARED) -o $@ $(LIB_OBJ) $(PRE_OBJ) $(LIBS)
+
+# Its functions call each other by name, so that a program's own come in between.
+$(BUILD)/obj/alloc/preload_new.o: CFLAGS_MORE = -fsemantic-interposition
 
 # ---- programs --------------------------------------------------------------------------------
 
@@ -171,8 +174,7 @@ install: all
 	install -m 755 $(BUILD)/libhakmem.so $(DESTDIR)$(LIBDIR)/libhakmem.so.$(VERSION)
 	ln -sf libhakmem.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libhakmem.so
-	$(if $(filter %_preload.so,$(LIBRARY)),install -m 755 $(BUILD)/libhakmem_preload.so \
-	    $(DESTDIR)$(LIBDIR))
+	install -m 755 $(BUILD)/libhakmem_preload.so $(DESTDIR)$(LIBDIR)
 	@printf '%s\n' 'Name: hakmem' 'Version: $(VERSION)' \
 	    'Description: memory allocator in a region set aside before the work starts' \
 	    'Cflags: -I$(PREFIX)/include' 'Libs: -L$(LIBDIR) -lhakmem' 'Libs.private: $(LIBS)' \

@@ -62,7 +62,7 @@ void *exhaust_other_node(struct thread *thread, unsigned cls)
 {
     struct hak_region *heap = thread->heap;
 
-    if (heap->exhausted != HAK_EXHAUSTED_ANY_NODE) {
+    if (!heap_any_node(heap)) {
         return NULL;
     }
     for (uint32_t n = 0; n + 1 < heap->pool_count; n++) {

@@ -6,7 +6,6 @@
 
 #include "alloc/thread.h"
 #include "region/errlog.h"
-#include "region/os.h"
 
 static void (*unlock_set_up)(void);
 static bool watching;
@@ -32,7 +31,7 @@ static void in_child(void)
             continue;
         }
         thread_orphan(heap);
-        if (os_pages_hugetlb(heap->area.pages)) {
+        if (!heap->area.adopted && !heap->area.backing.fork_inherits) {
             lose(heap);
             continue;
         }

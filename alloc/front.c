@@ -71,7 +71,7 @@ static HAK_COLD void *malloc_stray(struct hak_region *heap, size_t size, size_t 
         void *object = cls != CLASS_NONE
                            ? refill_from_pool(stray, &heap->pools[n], cls)
                            : large_alloc_in(stray, &heap->pools[n], size, alignment, NULL);
-        if (object != NULL || heap->exhausted != HAK_EXHAUSTED_ANY_NODE) {
+        if (object != NULL || !heap_any_node(heap)) {
             if (object != NULL) {
                 return object;
             }
@@ -210,7 +210,6 @@ static void *calloc_any(struct hak_region *heap, unsigned id, size_t count, size
 
 static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment, size_t size)
 {
-    struct thread *thread = thread_self[id].active;
     void *object = NULL;
 
     if (unlikely(alignment == 0 || (alignment & (alignment - 1)) != 0 ||
@@ -220,14 +219,13 @@ static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment,
     if (alignment <= HAK_ALIGNMENT_MIN) {
         return malloc_any(heap, id, size);
     }
+    if (likely(aligned_hit(id, alignment, size, &object))) {
+        return object;
+    }
     if (alignment > UNIT_BYTES || size > CLASS_BYTES_MAX - alignment) {
         return malloc_large(heap, size, alignment, NULL);
     }
-    unsigned cls = sizeclass_aligned(size, alignment);
-    if (likely(bin_pop(&thread->bins[cls], &object))) {
-        return object;
-    }
-    return malloc_class(heap, cls, size, alignment);
+    return malloc_class(heap, sizeclass_aligned(size, alignment), size, alignment);
 }
 
 /* Usable bytes of the object that begins at the pointer; 0 where none does. */

@@ -82,6 +82,7 @@ struct hak_region {
     int8_t node_pool[HAK_NODES_MAX]; /* a node's pool, or its nearest */
     unsigned id;
     _Atomic uint64_t misuses;
+    _Atomic uint64_t libc_allocs, libc_bytes; /* alloc/preload_libc.c */
     enum hak_misuse misuse;
     enum hak_exhausted exhausted;
     unsigned layers;
@@ -128,6 +129,11 @@ HAK_INLINE bool budget_take(_Atomic size_t *used, size_t limit, size_t bytes)
 HAK_INLINE void budget_give(_Atomic size_t *used, size_t bytes)
 {
     atomic_fetch_sub_explicit(used, bytes, memory_order_relaxed);
+}
+
+HAK_INLINE bool heap_any_node(const struct hak_region *heap)
+{
+    return heap->exhausted == HAK_EXHAUSTED_ANY_NODE || heap->exhausted == HAK_EXHAUSTED_LIBC;
 }
 
 HAK_INLINE unsigned heap_class(const struct hak_region *heap, unit_t unit)

@@ -53,6 +53,13 @@ HAK_INLINE bool malloc_hit(unsigned id, size_t size, void **object)
     return size <= CLASS_BYTES_MAX && bin_pop(&thread->bins[sizeclass_computed(size)], object);
 }
 
+/* alignment: a power of two over HAK_ALIGNMENT_MIN. */
+HAK_INLINE bool aligned_hit(unsigned id, size_t alignment, size_t size, void **object)
+{
+    return alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX - alignment &&
+           bin_pop(&thread_self[id].active->bins[sizeclass_aligned(size, alignment)], object);
+}
+
 HAK_INLINE const struct heap_front *front_of(const struct hak_region *heap)
 {
     return heap != NULL ? &heap->front : &heap_default_front;

@@ -52,7 +52,7 @@ static void *other_nodes(struct thread *thread, size_t size, size_t alignment, b
 {
     struct hak_region *heap = thread->heap;
 
-    if (heap->exhausted != HAK_EXHAUSTED_ANY_NODE) {
+    if (!heap_any_node(heap)) {
         return NULL;
     }
     for (uint32_t n = 0; n + 1 < heap->pool_count; n++) {

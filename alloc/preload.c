@@ -1,129 +1,79 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * malloc's names, for LD_PRELOAD: build/libhakmem_preload.so is the library with this room in it.
+ * malloc's names, for LD_PRELOAD; preload.h tells what is where.
  *
- * The region is made by a constructor, from the environment. Until then (the dynamic loader, other
- * libraries' constructors, and what setting up itself asks for) memory comes from a small bump
- * arena; what comes from there is never reused. So a pointer is one of three: in the arena, in the
- * region, or foreign.
+ * Before there is a region every bin is empty and every pointer foreign, so only misses need to
+ * ask whether there is one. What the names do where the C standard and POSIX leave it open is what
+ * glibc does (malloc(3), posix_memalign(3)): size 0 is an object, realloc to size 0 frees, memalign
+ * takes the next power of two for an alignment, aligned_alloc refuses one that is none.
+ *
+ * __libc_malloc and the like are glibc's inner names for the same functions. Programs that wrap
+ * malloc call them; what they leave alone (posix_memalign, strdup) comes from here, so they have to
+ * come here too.
  */
 #include <errno.h>
 #include <malloc.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "alloc/hit.h"
+#include "alloc/preload.h"
 #include "region/os.h"
 
-#define EARLY_BYTES ((size_t)4 << 20)
-#define EARLY_ALIGNMENT_MAX ((size_t)4096)
-/* The first part of a region that is not faulted in stays on small pages. */
-#define SMALL_PAGES_BYTES ((size_t)16 << 20)
+/* ---- misses ---- */
 
-static char early[EARLY_BYTES] __attribute__((aligned(64)));
-static _Atomic size_t early_used;
-
-static bool is_early(const void *pointer)
+static void *region_alloc(size_t alignment, size_t size, bool zeroed)
 {
-    return (uintptr_t)pointer - (uintptr_t)early < EARLY_BYTES;
+    if (alignment > HAK_ALIGNMENT_MIN) {
+        return hak_aligned_alloc(alignment, size);
+    }
+    return zeroed ? hak_calloc(1, size) : malloc_miss(size, NULL);
 }
 
-/* The size stands in front, for realloc and malloc_usable_size. */
-static void *early_alloc(size_t alignment, size_t size)
+void *preload_alloc(size_t alignment, size_t size, bool zeroed)
 {
-    size_t align = max_size(alignment, HAK_ALIGNMENT_MIN);
-    size_t need;
+    void *object;
 
-    if (size > EARLY_BYTES || align > EARLY_ALIGNMENT_MAX) {
-        errno = ENOMEM;
-        return NULL;
+    if (unlikely(!start_done()) && !start_try()) {
+        return early_alloc(alignment, size);
     }
-    need = round_up(size, HAK_ALIGNMENT_MIN) + align + HAK_ALIGNMENT_MIN;
-    /* Relaxed: every caller gets bytes of his own, which nobody had before. */
-    size_t at = atomic_fetch_add_explicit(&early_used, need, memory_order_relaxed);
-    if (at + need > EARLY_BYTES) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    char *object = (char *)round_up((uintptr_t)early + at + HAK_ALIGNMENT_MIN, align);
-    memcpy(object - sizeof(size_t), &size, sizeof(size_t));
-    return object;
+    object = unlikely(libc_first()) ? NULL : region_alloc(alignment, size, zeroed);
+    return likely(object != NULL) ? object : libc_instead(alignment, size, zeroed);
 }
 
-static size_t early_size(const void *pointer)
+/* In the default region's addresses. */
+static bool is_ours(const void *pointer)
 {
-    size_t size;
+    const struct hak_region *heap = atomic_load_explicit(&heap_default, memory_order_acquire);
 
-    memcpy(&size, (const char *)pointer - sizeof(size_t), sizeof(size));
-    return size;
+    return heap != NULL && region_unit(&heap->area, pointer) != UNIT_NONE;
 }
 
-static bool ready(void)
+void preload_free(void *pointer)
 {
-    return likely(atomic_load_explicit(&heap_default, memory_order_acquire) != NULL);
-}
-
-/*
- * What suits a program that was not written for it, where the environment does not say otherwise:
- * addresses for as much as the machine has, memory as it is used, huge pages for what lies beyond
- * the first few MiB. Units are handed out from the lowest address up, so a small program never
- * has a huge page cleared for it and a large one has them for nearly everything.
- */
-static void choose_defaults(struct hak_config *config)
-{
-    if (getenv("HAKMEM_REGION_SIZE") == NULL) {
-        size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-        config->size_bytes = round_up(bytes, SUPERSLAB_BYTES);
-    }
-    if (getenv("HAKMEM_PREFAULT") == NULL) {
-        config->prefault = HAK_OFF;
-    }
-    if (getenv("HAKMEM_PAGES") == NULL) {
-        config->pages[0] = HAK_PAGES_THP;
-        config->pages[1] = HAK_PAGES_4K;
-    }
-}
-
-__attribute__((constructor)) static void set_up(void)
-{
-    struct hak_config config = {0};
-    choose_defaults(&config);
-    int code = hak_region_init(&config);
-
-    if (code != 0) {
-        struct hak_error error;
-        char line[sizeof(error.message) + sizeof(error.remedy) + 64];
-        hak_last_error(&error);
-        int length = snprintf(line, sizeof(line), "hakmem: %s\n%s%s", error.message, error.remedy,
-                              error.remedy[0] != '\0' ? "\n" : "");
-        if (length > 0 &&
-            write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1)) < 0) {
-            _exit(127);
-        }
-        _exit(127);
-    }
-    struct hak_region *heap = hak_region_default();
-    if (config.prefault == HAK_OFF && heap->area.pages == HAK_PAGES_THP) {
-        os_small_pages((void *)heap->area.base, min_size(SMALL_PAGES_BYTES, heap->area.bytes));
-    }
-}
-
-/* Before there is a region every bin is empty and every pointer foreign: only misses need to
- * ask. */
-static HAK_NOINLINE void *miss(size_t size)
-{
-    return likely(ready()) ? malloc_miss(size, NULL) : early_alloc(0, size);
-}
-
-static HAK_NOINLINE void free_miss(void *pointer)
-{
-    if (!is_early(pointer)) {
+    if (likely(is_ours(pointer))) {
         free_slow(pointer, NULL);
+    } else if (pointer == NULL || early_has(pointer)) {
+        return;
+    } else if (heap_containing(pointer) == NULL && libc_owns(pointer)) {
+        libc_free(pointer);
+    } else {
+        free_slow(pointer, NULL); /* says what is wrong with it */
     }
 }
+
+size_t preload_bytes(void *pointer)
+{
+    if (pointer == NULL || is_ours(pointer)) {
+        return hak_usable_size(pointer);
+    }
+    if (early_has(pointer)) {
+        return early_bytes(pointer);
+    }
+    return libc_owns(pointer) ? libc_bytes(pointer) : 0;
+}
+
+/* ---- the names ---- */
 
 /* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the C library's names are
  * reserved ones. */
@@ -131,28 +81,54 @@ HAK_API HAK_HOT void *malloc(size_t size)
 {
     void *object = NULL;
 
-    return likely(malloc_hit(0, size, &object)) ? object : miss(size);
+    return likely(malloc_hit(0, size, &object)) ? object : preload_alloc(0, size, false);
 }
 
 HAK_API HAK_HOT void free(void *pointer)
 {
     if (unlikely(!free_hit(&heap_default_front, 0, pointer))) {
-        free_miss(pointer);
+        preload_free(pointer);
     }
 }
 
 HAK_API void *calloc(size_t count, size_t size)
 {
+    void *object = NULL;
     size_t bytes;
 
-    if (ready()) {
-        return hak_calloc(count, size);
-    }
-    if (__builtin_mul_overflow(count, size, &bytes)) {
+    if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
         errno = ENOMEM;
         return NULL;
     }
-    return early_alloc(0, bytes);
+    if (likely(malloc_hit(0, bytes, &object))) {
+        return memset(object, 0, bytes);
+    }
+    return preload_alloc(0, bytes, true);
+}
+
+/* What does not fit into the region any more, or never was in it. */
+static HAK_NOINLINE void *move(void *pointer, size_t size)
+{
+    bool of_libc = !is_ours(pointer) && !early_has(pointer);
+    size_t have = preload_bytes(pointer);
+    void *moved;
+
+    if (size == 0) {
+        preload_free(pointer);
+        return NULL;
+    }
+    if (unlikely(have == 0 && of_libc)) {
+        return hak_realloc(pointer, size); /* says what is wrong with it */
+    }
+    if (of_libc && libc_first()) {
+        return libc_realloc(pointer, size);
+    }
+    moved = preload_alloc(0, size, false);
+    if (moved != NULL) {
+        memcpy(moved, pointer, min_size(have, size));
+        free(pointer);
+    }
+    return moved;
 }
 
 HAK_API void *realloc(void *pointer, size_t size)
@@ -162,12 +138,12 @@ HAK_API void *realloc(void *pointer, size_t size)
     if (pointer == NULL) {
         return malloc(size);
     }
-    if (likely(!is_early(pointer))) {
-        return hak_realloc(pointer, size);
+    if (unlikely(!is_ours(pointer))) {
+        return move(pointer, size);
     }
-    moved = malloc(size);
-    if (moved != NULL) {
-        memcpy(moved, pointer, min_size(early_size(pointer), size));
+    moved = hak_realloc(pointer, size);
+    if (unlikely(moved == NULL && size != 0 && errno == ENOMEM && libc_may(hak_region_default()))) {
+        return move(pointer, size);
     }
     return moved;
 }
@@ -183,25 +159,55 @@ HAK_API void *reallocarray(void *pointer, size_t count, size_t size)
     return realloc(pointer, bytes);
 }
 
+void *preload_aligned(size_t alignment, size_t size)
+{
+    void *object = NULL;
+
+    if (alignment <= HAK_ALIGNMENT_MIN) {
+        return malloc(size);
+    }
+    if (alignment > HAK_ALIGNMENT_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (likely(aligned_hit(0, alignment, size, &object))) {
+        return object;
+    }
+    return preload_alloc(alignment, size, false);
+}
+
 HAK_API void *aligned_alloc(size_t alignment, size_t size)
 {
-    return ready() ? hak_aligned_alloc(alignment, size) : early_alloc(alignment, size);
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return preload_aligned(alignment, size);
 }
 
 HAK_API void *memalign(size_t alignment, size_t size)
 {
-    return aligned_alloc(alignment, size);
+    size_t power = HAK_ALIGNMENT_MIN;
+
+    if (alignment > SIZE_MAX / 2 + 1) {
+        errno = EINVAL;
+        return NULL;
+    }
+    while (power < alignment) {
+        power *= 2;
+    }
+    return preload_aligned(power, size);
 }
 
 HAK_API int posix_memalign(void **out, size_t alignment, size_t size)
 {
     int saved = errno;
-    void *object = NULL;
+    void *object;
 
     if (alignment < sizeof(void *) || (alignment & (alignment - 1)) != 0) {
         return EINVAL;
     }
-    object = aligned_alloc(alignment, size);
+    object = preload_aligned(alignment, size);
     errno = saved;
     if (object == NULL) {
         return ENOMEM;
@@ -212,21 +218,73 @@ HAK_API int posix_memalign(void **out, size_t alignment, size_t size)
 
 HAK_API void *valloc(size_t size)
 {
-    return aligned_alloc(os_page_bytes(), size);
+    return preload_aligned(os_page_bytes(), size);
 }
 
 HAK_API void *pvalloc(size_t size)
 {
     size_t page = os_page_bytes();
 
-    return size > PTRDIFF_MAX ? hak_malloc(size) : aligned_alloc(page, round_up(size, page));
+    if (size > SIZE_MAX - page) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return preload_aligned(page, round_up(size, page));
 }
 
 HAK_API size_t malloc_usable_size(void *pointer)
 {
-    if (pointer == NULL) {
-        return 0;
-    }
-    return is_early(pointer) ? early_size(pointer) : hak_usable_size(pointer);
+    return preload_bytes(pointer);
 }
-/* NOLINTEND(readability-inconsistent-declaration-parameter-name): as above. */
+
+/* glibc took it out of its headers in 2.26; older programs may still ask for it. */
+HAK_API void cfree(void *pointer);
+void cfree(void *pointer)
+{
+    free(pointer);
+}
+
+/* NOLINTBEGIN(bugprone-reserved-identifier): as above. */
+HAK_API void *__libc_malloc(size_t size);
+void *__libc_malloc(size_t size)
+{
+    return malloc(size);
+}
+
+HAK_API void __libc_free(void *pointer);
+void __libc_free(void *pointer)
+{
+    free(pointer);
+}
+
+HAK_API void *__libc_calloc(size_t count, size_t size);
+void *__libc_calloc(size_t count, size_t size)
+{
+    return calloc(count, size);
+}
+
+HAK_API void *__libc_realloc(void *pointer, size_t size);
+void *__libc_realloc(void *pointer, size_t size)
+{
+    return realloc(pointer, size);
+}
+
+HAK_API void *__libc_memalign(size_t alignment, size_t size);
+void *__libc_memalign(size_t alignment, size_t size)
+{
+    return memalign(alignment, size);
+}
+
+HAK_API void *__libc_valloc(size_t size);
+void *__libc_valloc(size_t size)
+{
+    return valloc(size);
+}
+
+HAK_API void *__libc_pvalloc(size_t size);
+void *__libc_pvalloc(size_t size)
+{
+    return pvalloc(size);
+}
+/* NOLINTEND(bugprone-reserved-identifier) */
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */

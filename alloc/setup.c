@@ -17,6 +17,8 @@
 /* Set-up is one at a time; allocation never takes this lock. */
 static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool prints_at_exit;
+/* The default region holds the heap of a whole program; see setup_whole_program. */
+static bool whole_program;
 
 static void lock_set_up(void)
 {
@@ -100,17 +102,27 @@ static int watch(struct hak_error *error)
                                    "the C library has no room for a fork handler or thread key");
 }
 
-static int create(const struct hak_config *config, unsigned id, struct hak_region **out,
+/* The C library can stand in only where its pointers come back through malloc's names. */
+static int check_exhausted(struct settings *settings, struct hak_error *error)
+{
+    if (settings->exhausted != HAK_EXHAUSTED_LIBC) {
+        return 0;
+    }
+    if (whole_program) {
+        settings->exhausted = HAK_EXHAUSTED_ANY_NODE; /* of a further region */
+        return 0;
+    }
+    return errlog_fail(error, -EINVAL, HAK_ERROR_SETUP,
+                       "HAKMEM_EXHAUSTED=libc is for programs that run with libhakmem_preload.so; "
+                       "accepted here: fail|any-node");
+}
+
+static int create(const struct settings *settings, unsigned id, struct hak_region **out,
                   struct hak_error *error)
 {
-    struct settings settings;
     struct hak_region *heap;
-    int code = config_resolve(config, &settings, error);
+    int code = watch(error);
 
-    if (code != 0) {
-        return code;
-    }
-    code = watch(error);
     if (code != 0) {
         return code;
     }
@@ -118,9 +130,9 @@ static int create(const struct hak_config *config, unsigned id, struct hak_regio
     if (heap == NULL) {
         return error->code;
     }
-    code = region_create(&heap->area, &settings, error);
+    code = region_create(&heap->area, settings, error);
     if (code == 0) {
-        code = heap_layout(heap, &settings, error);
+        code = heap_layout(heap, settings, error);
         if (code != 0) {
             drop(heap);
             return code;
@@ -143,6 +155,18 @@ static int finish(int code, struct hak_error *error)
     return code;
 }
 
+static int create_as_asked(const struct hak_config *config, unsigned id, struct hak_region **out,
+                           struct hak_error *error)
+{
+    struct settings settings;
+    int code = config_resolve(config, &settings, error);
+
+    if (code == 0) {
+        code = check_exhausted(&settings, error);
+    }
+    return code == 0 ? create(&settings, id, out, error) : code;
+}
+
 int hak_region_init(const struct hak_config *config)
 {
     struct hak_region *heap;
@@ -152,11 +176,30 @@ int hak_region_init(const struct hak_config *config)
     pthread_mutex_lock(&setup_lock);
     if (atomic_load_explicit(&heap_default, memory_order_relaxed) != NULL) {
         code = errlog_fail(&error, -EALREADY, HAK_ERROR_SETUP,
-                           "the default region exists; call hak_region_fini first, or "
-                           "hak_region_create for a further one");
+                           "the default region exists; %s hak_region_create for a further one",
+                           whole_program ? "it holds this program's heap; call"
+                                         : "call hak_region_fini first, or");
     } else {
-        code = create(config, 0, &heap, &error);
+        code = create_as_asked(config, 0, &heap, &error);
     }
+    return finish(code, &error);
+}
+
+int setup_whole_program(void (*suit)(struct settings *settings))
+{
+    struct hak_region *heap;
+    struct hak_error error;
+    struct settings settings;
+    int code;
+
+    pthread_mutex_lock(&setup_lock);
+    code = config_resolve(NULL, &settings, &error);
+    if (code == 0) {
+        settings.fork_inherits = true;
+        suit(&settings);
+        code = create(&settings, 0, &heap, &error);
+    }
+    whole_program = code == 0;
     return finish(code, &error);
 }
 
@@ -174,7 +217,7 @@ int hak_region_create(const struct hak_config *config, hak_region **out)
     pthread_mutex_lock(&setup_lock);
     code = free_id(&error);
     if (code > 0) {
-        code = create(config, (unsigned)code, out, &error);
+        code = create_as_asked(config, (unsigned)code, out, &error);
     }
     return finish(code, &error);
 }
@@ -204,6 +247,10 @@ int hak_region_fini(void)
     if (heap == NULL) {
         code = errlog_fail(&error, -ENODEV, HAK_ERROR_SETUP,
                            "hak_region_fini: there is no default region");
+    } else if (whole_program) {
+        code = errlog_fail(&error, -EBUSY, HAK_ERROR_SETUP,
+                           "hak_region_fini: the default region holds the heap of this whole "
+                           "program (libhakmem_preload.so) and stays");
     } else {
         end(heap);
     }

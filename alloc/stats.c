@@ -81,6 +81,8 @@ void stats_region(struct hak_region *heap, struct hak_stats *out)
     out->node_count = heap->pool_count;
     out->pages = heap->area.pages;
     out->misuses = READ(heap->misuses);
+    out->libc_allocs = READ(heap->libc_allocs);
+    out->libc_bytes = READ(heap->libc_bytes);
     add_thread(heap->stray, out);
     for (uint32_t p = 0; p < heap->pool_count; p++) {
         struct pool *pool = &heap->pools[p];

@@ -91,7 +91,9 @@ enum hak_misuse {
 enum hak_exhausted {
     HAK_EXHAUSTED_DEFAULT = 0, /* the environment, then fail */
     HAK_EXHAUSTED_FAIL,        /* NULL with ENOMEM */
-    HAK_EXHAUSTED_ANY_NODE     /* the nearest other node of the region that has room; counted */
+    HAK_EXHAUSTED_ANY_NODE,    /* the nearest other node of the region that has room; counted */
+    HAK_EXHAUSTED_LIBC         /* any node, then the C library; counted. Only for a program that
+                                  has libhakmem_preload.so in front: -EINVAL elsewhere */
 };
 
 /*
@@ -170,7 +172,8 @@ HAK_API int hak_region_init(const struct hak_config *config);
 
 /*
  * Gives the default region back to the kernel; every object of it is gone. No other thread may be
- * in an allocation call or make one on this region until a new init. 0, or -ENODEV: there is none.
+ * in an allocation call or make one on this region until a new init. 0; -ENODEV: there is none;
+ * -EBUSY: it holds the whole heap of a program that has libhakmem_preload.so in front.
  */
 HAK_API int hak_region_fini(void);
 
@@ -338,6 +341,8 @@ struct hak_stats {
     uint64_t remote_drains;    /* batches that carried them */
     uint64_t large_allocs, large_frees;
     uint64_t other_node_allocs; /* served by another node, as HAK_EXHAUSTED_ANY_NODE allows */
+    uint64_t libc_allocs;       /* served by the C library, as HAK_EXHAUSTED_LIBC allows */
+    uint64_t libc_bytes;        /* what they asked for, together */
     uint64_t exhausted;         /* allocations that returned NULL for want of room */
     uint64_t misuses;           /* bad frees */
 };

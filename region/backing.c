@@ -102,7 +102,7 @@ static int map_range(struct backing *backing, struct hak_error *error)
         at += backing->segments[i].bytes;
     }
     /* A child that writes to its copy of a hugetlb page needs a page that nobody has set aside. */
-    return os_pages_hugetlb(backing->pages) ? os_dontfork(backing->base, backing->bytes) : 0;
+    return backing->fork_inherits ? 0 : os_dontfork(backing->base, backing->bytes);
 }
 
 static int bind_segments(struct backing *backing, struct hak_error *error)
@@ -148,6 +148,7 @@ static int try_kind(const struct settings *settings, uint64_t mask, enum hak_pag
                     struct backing *out, struct hak_error *error)
 {
     plan_segments(settings->size_bytes, mask, pages, out);
+    out->fork_inherits = !os_pages_hugetlb(pages) || settings->fork_inherits;
     int code = shortage_check(out, settings->prefault, error);
     if (code == 0)
         code = map_range(out, error);

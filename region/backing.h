@@ -29,6 +29,7 @@ struct backing {
     size_t bytes;
     enum hak_pages pages;
     size_t page_bytes;
+    bool fork_inherits; /* a child of fork(2) has a copy */
     unsigned segment_count;
     struct backing_segment segments[HAK_NODES_MAX];
 };

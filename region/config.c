@@ -64,8 +64,10 @@ static const struct choice misuse_choices[] = {{"abort", HAK_MISUSE_ABORT},
                                                {"report", HAK_MISUSE_REPORT},
                                                {"ignore", HAK_MISUSE_IGNORE},
                                                {NULL, 0}};
-static const struct choice exhausted_choices[] = {
-    {"fail", HAK_EXHAUSTED_FAIL}, {"any-node", HAK_EXHAUSTED_ANY_NODE}, {NULL, 0}};
+static const struct choice exhausted_choices[] = {{"fail", HAK_EXHAUSTED_FAIL},
+                                                  {"any-node", HAK_EXHAUSTED_ANY_NODE},
+                                                  {"libc", HAK_EXHAUSTED_LIBC},
+                                                  {NULL, 0}};
 static const struct choice layer_choices[] = {{"cache", LAYER_CACHE},
                                               {"pagebox", LAYER_PAGEBOX},
                                               {"warmpool", LAYER_WARMPOOL},
@@ -164,7 +166,9 @@ static const struct variable table[VARIABLES] = {
     [MISUSE] = {"HAKMEM_MISUSE", KIND_CHOICE, "abort", 0, 0, "", misuse_choices, set_misuse,
                 "What a bad free does."},
     [EXHAUSTED] = {"HAKMEM_EXHAUSTED", KIND_CHOICE, "fail", 0, 0, "", exhausted_choices,
-                   set_exhausted, "What an allocation does when its node has no room."},
+                   set_exhausted,
+                   "What an allocation does when its node has no room. libc: it comes from the C "
+                   "library; for preloaded programs only."},
     [BOX_CLASSES] = {"HAKMEM_TINY_PAGE_BOX_CLASSES", KIND_CLASSES, "all", 1, CONFIG_CLASSES_MAX, "",
                      NULL, set_box_classes,
                      "Size classes whose slabs a thread keeps in a page box: all, none, or a list "
@@ -404,11 +408,33 @@ static const char *environment(const struct variable *variable)
     return text != NULL && *text != '\0' ? text : NULL;
 }
 
+static void note_given(unsigned index, struct settings *out)
+{
+    switch (index) {
+    case REGION_SIZE:
+        out->given |= GIVEN_SIZE;
+        break;
+    case PAGES:
+        out->given |= GIVEN_PAGES;
+        break;
+    case PREFAULT:
+        out->given |= GIVEN_PREFAULT;
+        break;
+    case EXHAUSTED:
+        out->given |= GIVEN_EXHAUSTED;
+        break;
+    default:
+        break;
+    }
+}
+
 static int take_variable(unsigned index, struct settings *out, struct hak_error *error)
 {
     const struct variable *variable = &table[index];
     const char *text = environment(variable);
     uint64_t used = 0;
+    if (text != NULL)
+        note_given(index, out);
     int code = read_variable(variable, text != NULL ? text : variable->fallback, out, &used);
     if (code == 1)
         warn_clamped(variable, text, used);
@@ -487,7 +513,7 @@ static int take_field(unsigned index, const struct hak_config *user, struct sett
     case EXHAUSTED:
         *taken = user->exhausted != HAK_EXHAUSTED_DEFAULT;
         out->exhausted = user->exhausted;
-        return (unsigned)user->exhausted <= HAK_EXHAUSTED_ANY_NODE
+        return (unsigned)user->exhausted <= HAK_EXHAUSTED_LIBC
                    ? 0
                    : refuse(error, "exhausted", (unsigned)user->exhausted, "enum hak_exhausted");
     default:
@@ -505,7 +531,9 @@ int config_resolve(const struct hak_config *user, struct settings *out, struct h
     for (unsigned index = 0; index < VARIABLES; index++) {
         bool taken = false;
         int code = user == NULL ? 0 : take_field(index, user, out, error, &taken);
-        if (code == 0 && !taken)
+        if (code == 0 && taken)
+            note_given(index, out);
+        else if (code == 0)
             code = take_variable(index, out, error);
         if (code != 0)
             return code;

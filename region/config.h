@@ -20,6 +20,9 @@
 /* Layers that HAKMEM_LAYERS can leave out, to measure what each brings. */
 enum config_layer { LAYER_CACHE = 1, LAYER_PAGEBOX = 2, LAYER_WARMPOOL = 4, LAYER_ALL = 7 };
 
+/* What the caller or the environment said something about; the rest are defaults. */
+enum config_given { GIVEN_SIZE = 1, GIVEN_PAGES = 2, GIVEN_PREFAULT = 4, GIVEN_EXHAUSTED = 8 };
+
 struct settings {
     size_t size_bytes;
     unsigned pages_count;
@@ -33,6 +36,8 @@ struct settings {
     unsigned warm_pool;        /* SuperSlabs a class, 1 to CONFIG_WARM_POOL_MAX */
     bool warm_pool_stats;      /* print the warm pools' hit rates at exit */
     unsigned layers;           /* enum config_layer, or-ed */
+    unsigned given;            /* enum config_given, or-ed: what somebody asked for */
+    bool fork_inherits;        /* hugetlb memory too; not to be set from outside */
 };
 
 /*

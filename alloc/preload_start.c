@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The region of a preloaded program.
+ *
+ * It is made at the first allocation for which the C library is ready (it knows the environment),
+ * which some other library's constructor may well ask for; at the latest by this library's own
+ * constructor. What making it asks for itself comes early. A program that has a malloc of its own
+ * gets no region, until something asks ours after all.
+ */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "alloc/preload.h"
+#include "alloc/setup.h"
+#include "region/errlog.h"
+#include "region/os.h"
+#include "region/supply.h"
+
+/* The first part of a region that is not faulted in stays on small pages. */
+#define SMALL_PAGES_BYTES ((size_t)16 << 20)
+
+enum { NOT_YET, GOING_ON, OVER };
+static _Atomic unsigned progress;
+
+/*
+ * What suits a program that was not written for it, where nobody said otherwise: addresses for
+ * as much as the machine has, memory as it is used, transparent huge pages, every node of the
+ * machine before an allocation fails. Of reserved huge pages half of those that are free: a
+ * program may well start another one, and a child of fork needs some for what it writes.
+ */
+static void suit(struct settings *settings)
+{
+    unsigned given = settings->given;
+
+    if (!(given & GIVEN_PREFAULT)) {
+        settings->prefault = false;
+    }
+    if (!(given & GIVEN_PAGES)) {
+        settings->pages[0] = HAK_PAGES_THP;
+        settings->pages[1] = HAK_PAGES_4K;
+        settings->pages_count = 2;
+    }
+    if (!(given & GIVEN_EXHAUSTED)) {
+        settings->exhausted = HAK_EXHAUSTED_ANY_NODE;
+    }
+    if (given & GIVEN_SIZE) {
+        return;
+    }
+    enum hak_pages pages = settings->pages[0];
+    if (os_pages_hugetlb(pages)) {
+        size_t half = (size_t)((supply_unpromised(pages) + 1) / 2) * os_pages_bytes(pages);
+        settings->size_bytes = half != 0 ? half : settings->size_bytes;
+    } else if (!settings->prefault) {
+        size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+        settings->size_bytes = min_size(round_up(max_size(bytes, 1), SUPERSLAB_BYTES),
+                                        HAK_REGION_BYTES_MAX);
+    }
+}
+
+static _Noreturn void give_up(void)
+{
+    struct hak_error error;
+    char line[sizeof(error.message) + sizeof(error.remedy) + 64];
+
+    hak_last_error(&error);
+    int length = snprintf(line, sizeof(line), "hakmem: %s\n%s%s", error.message, error.remedy,
+                          error.remedy[0] != '\0' ? "\n" : "");
+    /* Where standard error is closed there is nobody to tell. */
+    ssize_t written = write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1));
+    (void)written;
+    _exit(127);
+}
+
+bool start_try(void)
+{
+    unsigned before = NOT_YET;
+
+    /* Acquire: what the thread that made it wrote. A failure is a set-up under way: this thread's
+     * own, or another's, which this one does not wait for: there is early memory. */
+    if (environ == NULL ||
+        !atomic_compare_exchange_strong_explicit(&progress, &before, GOING_ON, memory_order_acquire,
+                                                 memory_order_acquire)) {
+        return start_done();
+    }
+    libc_find();
+    if (setup_whole_program(suit) != 0) {
+        give_up();
+    }
+    struct hak_region *heap = hak_region_default();
+    if (!heap->area.prefault && heap->area.pages == HAK_PAGES_THP) {
+        /* Units are handed out from the lowest address up: a small program never has a huge page
+         * cleared for it, and a large one has them for nearly everything. */
+        os_small_pages((void *)heap->area.base, min_size(SMALL_PAGES_BYTES, heap->area.bytes));
+    }
+    atomic_store_explicit(&progress, OVER, memory_order_release);
+    return true;
+}
+
+/* Whether the malloc that the dynamic linker finds first is this library's. */
+static bool is_first(void)
+{
+    Dl_info found, here;
+
+    return dladdr((void *)malloc, &found) == 0 || dladdr(&progress, &here) == 0 ||
+           found.dli_fbase == here.dli_fbase;
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    if (is_first()) {
+        start_try();
+    }
+}
