@@ -19,6 +19,8 @@
 #define MAGAZINE_SHARE 34
 #define THREAD_SHARE 20
 #define MAGAZINES_MIN 64
+/* More than the threads that a node can have would fill, whatever its size. */
+#define MAGAZINES_MAX ((size_t)1 << 19)
 #define THREAD_SLOTS_READY_MIN 4
 #define THREAD_SLOTS_READY_MAX 256
 /* What the caches and the page boxes of a node may hold, in 1/1,000 of its segment. */
@@ -136,7 +138,7 @@ static int place_magazines(struct hak_region *heap, struct pool *pool, struct ha
 {
     size_t one = MAGAZINE_OBJECTS * sizeof(void *) + sizeof(struct magazine_link);
     size_t share = ((size_t)pool->unit_count << UNIT_LOG2) / 10000 * MAGAZINE_SHARE;
-    size_t count = max_size(MAGAZINES_MIN, share / one);
+    size_t count = min_size(MAGAZINES_MAX, max_size(MAGAZINES_MIN, share / one));
     size_t set = bitset_bytes(count);
     size_t links = round_up(count * sizeof(struct magazine_link), CACHE_LINE);
     size_t bytes = count * MAGAZINE_OBJECTS * sizeof(void *) + links + set;

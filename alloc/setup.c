@@ -14,6 +14,9 @@
 #include "numa/topology.h"
 #include "region/errlog.h"
 
+/* A program that leaves the size open gets no region smaller than this. */
+#define WHOLE_PROGRAM_BYTES_MIN ((size_t)64 << 20)
+
 /* Set-up is one at a time; allocation never takes this lock. */
 static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool prints_at_exit;
@@ -197,6 +200,13 @@ int setup_whole_program(void (*suit)(struct settings *settings))
     if (code == 0) {
         settings.fork_inherits = true;
         suit(&settings);
+        code = create(&settings, 0, &heap, &error);
+    }
+    /* As much as the machine has can be more than this process may (RLIMIT_AS, or a kernel that
+     * promises no more than it has): whoever did not say how much gets what there is. */
+    while (code == -ENOMEM && !(settings.given & GIVEN_SIZE) &&
+           settings.size_bytes >= 2 * WHOLE_PROGRAM_BYTES_MIN) {
+        settings.size_bytes = round_down(settings.size_bytes / 2, SUPERSLAB_BYTES);
         code = create(&settings, 0, &heap, &error);
     }
     whole_program = code == 0;
