@@ -218,27 +218,54 @@ static void batch_add_any(struct batch *batch, struct hak_region *heap, unsigned
     batch_add(batch, heap, head, cls, index);
 }
 
-/* Pointers of a class whose slabs are one unit: where in it is in the address. */
+/*
+ * Pointers of a class whose slabs are one unit: where in it is in the address. Neighbours mostly
+ * come together, so what is known of the last one's unit and word stays in registers: through the
+ * group's memory each object would wait for the one before it.
+ */
 static void batch_add_small(struct batch *batch, struct hak_region *heap, unsigned cls,
                             void *const *pointers, unsigned count)
 {
     unsigned capacity = sizeclass_capacity(cls, 1);
     size_t bytes = sizeclass_bytes(cls);
+    struct word_group *group = batch->last;
+    uint64_t mask = group->mask;
+    uintptr_t base = 0; /* of the last unit; no object is in the first */
+    unit_t unit = UNIT_NONE;
+    unsigned word = SLAB_WORDS;
 
     for (unsigned n = 0; n < count; n++) {
-        unit_t unit = region_unit(&heap->area, pointers[n]);
-        size_t offset = (uintptr_t)pointers[n] % UNIT_BYTES;
-        unsigned index = sizeclass_index(cls, offset);
-
-        if (unlikely(unit == UNIT_NONE || heap_class(heap, unit) != cls)) {
-            /* As in batch_add_any: another class has the unit now, or nobody. */
-            misuse_report(heap, pointers[n], MISUSE_FREED_TWICE);
-        } else if (unlikely(index * bytes != offset || index >= capacity)) {
-            misuse_report(heap, pointers[n], MISUSE_INTERIOR);
-        } else {
-            batch_add(batch, heap, unit, cls, index);
+        size_t offset = (uintptr_t)pointers[n] - base;
+        if (offset >= UNIT_BYTES) {
+            unit = region_unit(&heap->area, pointers[n]);
+            if (unlikely(unit == UNIT_NONE || heap_class(heap, unit) != cls)) {
+                /* As in batch_add_any: another class has the unit now, or nobody. */
+                misuse_report(heap, pointers[n], MISUSE_FREED_TWICE);
+                base = 0;
+                continue;
+            }
+            base = round_down((uintptr_t)pointers[n], UNIT_BYTES);
+            offset = (uintptr_t)pointers[n] - base;
+            word = SLAB_WORDS;
         }
+        unsigned index = sizeclass_index(cls, offset);
+        if (unlikely(index * bytes != offset || index >= capacity)) {
+            misuse_report(heap, pointers[n], MISUSE_INTERIOR);
+            continue;
+        }
+        if (index / 64 != word) {
+            word = index / 64;
+            group->mask = mask;
+            group = batch_group(batch, heap, unit, cls, word);
+            mask = group->mask;
+        }
+        uint64_t bit = (uint64_t)1 << (index % 64);
+        if (unlikely(mask & bit)) {
+            misuse_report(heap, pointers[n], MISUSE_FREED_TWICE);
+        }
+        mask |= bit;
     }
+    group->mask = mask;
 }
 
 void sharedpool_release(struct thread *by, unsigned cls, void *const *pointers, unsigned count)
