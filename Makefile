@@ -175,6 +175,8 @@ install: all
 	ln -sf libhakmem.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libhakmem.so
 	install -m 755 $(BUILD)/libhakmem_preload.so $(DESTDIR)$(LIBDIR)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILD)/hakmem $(DESTDIR)$(PREFIX)/bin
 	@printf '%s\n' 'Name: hakmem' 'Version: $(VERSION)' \
 	    'Description: memory allocator in a region set aside before the work starts' \
 	    'Cflags: -I$(PREFIX)/include' 'Libs: -L$(LIBDIR) -lhakmem' 'Libs.private: $(LIBS)' \

@@ -244,7 +244,7 @@ void cfree(void *pointer)
     free(pointer);
 }
 
-/* NOLINTBEGIN(bugprone-reserved-identifier): as above. */
+/* NOLINTBEGIN(bugprone-reserved-identifier): glibc's. */
 HAK_API void *__libc_malloc(size_t size);
 void *__libc_malloc(size_t size)
 {
@@ -286,5 +286,5 @@ void *__libc_pvalloc(size_t size)
 {
     return pvalloc(size);
 }
-/* NOLINTEND(bugprone-reserved-identifier) */
-/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
+/* NOLINTEND(bugprone-reserved-identifier): as above. */
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name): as above. */

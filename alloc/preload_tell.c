@@ -143,4 +143,4 @@ HAK_API int mallopt(int parameter, int value)
         return 0;
     }
 }
-/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name): as above. */

@@ -181,6 +181,15 @@ static const struct variable table[VARIABLES] = {
                 add_layer, "Layers in use; those not named are left out, to measure them."},
 };
 
+/* Defaults of a program that was not written for hakmem, where they are others;
+ * alloc/preload_start.c puts them in force. */
+static const char *const preloaded[VARIABLES] = {
+    [REGION_SIZE] = "the machine's memory; 256M with prefault; half of the free pages of 2M or 1G",
+    [PAGES] = "thp,4k",
+    [PREFAULT] = "0",
+    [EXHAUSTED] = "any-node",
+};
+
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -541,22 +550,37 @@ int config_resolve(const struct hak_config *user, struct settings *out, struct h
     return 0;
 }
 
+bool config_describe(unsigned index, struct config_entry *out)
+{
+    if (index >= VARIABLES)
+        return false;
+    const struct variable *variable = &table[index];
+    struct settings scratch = {0};
+    uint64_t used = 0;
+    memset(out, 0, sizeof *out);
+    out->name = variable->name;
+    out->fallback = variable->fallback;
+    out->preloaded = preloaded[index] != NULL ? preloaded[index] : variable->fallback;
+    out->sentence = variable->sentence;
+    out->is_switch = variable->kind == KIND_BOOL;
+    out->text = environment(variable);
+    write_accepted(variable, out->accepted, sizeof out->accepted);
+    if (out->text != NULL)
+        out->verdict = read_variable(variable, out->text, &scratch, &used);
+    if (out->verdict == 1)
+        write_number(variable, used, out->used, sizeof out->used);
+    return true;
+}
+
 void config_print(FILE *out)
 {
-    for (unsigned index = 0; index < VARIABLES; index++) {
-        const struct variable *variable = &table[index];
-        const char *text = environment(variable);
-        char accepted[160], limit[32] = "";
-        struct settings scratch = {0};
-        uint64_t used = 0;
-        int code = text == NULL ? 0 : read_variable(variable, text, &scratch, &used);
-        write_accepted(variable, accepted, sizeof accepted);
-        if (code == 1)
-            write_number(variable, used, limit, sizeof limit);
-        fprintf(out, "%s=%s%s%s%s\n    %s\n    default %s; accepted: %s\n", variable->name,
-                code == 1 ? limit : (text != NULL ? text : variable->fallback),
-                text == NULL ? " (default)" : "", code == 1 ? ", clamped from " : "",
-                code == 1 ? text : (code < 0 ? "  <- cannot be understood" : ""),
-                variable->sentence, variable->fallback, accepted);
+    struct config_entry entry;
+    for (unsigned index = 0; config_describe(index, &entry); index++) {
+        bool clamped = entry.verdict == 1;
+        fprintf(out, "%s=%s%s%s%s\n    %s\n    default %s; accepted: %s\n", entry.name,
+                clamped ? entry.used : (entry.text != NULL ? entry.text : entry.fallback),
+                entry.text == NULL ? " (default)" : "", clamped ? ", clamped from " : "",
+                clamped ? entry.text : (entry.verdict < 0 ? "  <- cannot be understood" : ""),
+                entry.sentence, entry.fallback, entry.accepted);
     }
 }

@@ -49,6 +49,22 @@ struct settings {
  */
 int config_resolve(const struct hak_config *user, struct settings *out, struct hak_error *error);
 
+/* One variable of the table, and what the environment says of it now. */
+struct config_entry {
+    const char *name;      /* "HAKMEM_..." */
+    const char *fallback;  /* the default, as one would write it */
+    const char *preloaded; /* the default in a preloaded program, likewise or in words */
+    const char *sentence;  /* what it is for */
+    bool is_switch;        /* on or off */
+    const char *text;      /* its value in the environment; NULL where it counts as not set */
+    int verdict;           /* of that value: 0, 1 when it is out of range, -EINVAL for nonsense */
+    char used[32];         /* verdict 1: the number that stands in for it */
+    char accepted[160];    /* what is understood */
+};
+
+/* Describes the variable with that index, from 0; false past the last. */
+bool config_describe(unsigned index, struct config_entry *out);
+
 /* The table of variables: name, value in force (or why it is refused), default, range, meaning. */
 void config_print(FILE *out);
 
