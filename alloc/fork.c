@@ -6,8 +6,9 @@
 
 #include "alloc/thread.h"
 #include "region/errlog.h"
+#include "region/giveback.h"
 
-static void (*unlock_set_up)(void);
+static void (*lock_set_up)(void), (*unlock_set_up)(void);
 static bool watching;
 
 static void lose(struct hak_region *heap)
@@ -20,6 +21,29 @@ static void lose(struct hak_region *heap)
         heap_default_front = (struct heap_front){0};
         atomic_store_explicit(&heap_default, NULL, memory_order_release);
     }
+}
+
+/* What a purge holds would be lost to the child. */
+static void before(void)
+{
+    lock_set_up();
+    for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
+        struct hak_region *heap = atomic_load_explicit(&heap_all[id], memory_order_acquire);
+        if (heap != NULL) {
+            giveback_before_fork(&heap->area);
+        }
+    }
+}
+
+static void in_parent(void)
+{
+    for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
+        struct hak_region *heap = atomic_load_explicit(&heap_all[id], memory_order_acquire);
+        if (heap != NULL) {
+            giveback_in_parent(&heap->area);
+        }
+    }
+    unlock_set_up();
 }
 
 static void in_child(void)
@@ -39,6 +63,7 @@ static void in_child(void)
             /* Claims that threads of the parent had half done never end here. */
             atomic_store_explicit(&heap->area.segments[n].spans_in_flight, 0, memory_order_relaxed);
         }
+        giveback_in_child(&heap->area);
     }
     unlock_set_up();
 }
@@ -47,9 +72,10 @@ int fork_watch(void (*lock)(void), void (*unlock)(void))
 {
     int code = 0;
 
+    lock_set_up = lock;
     unlock_set_up = unlock;
     if (!watching) {
-        code = -pthread_atfork(lock, unlock, in_child);
+        code = -pthread_atfork(before, in_parent, in_child);
         watching = code == 0;
     }
     return code;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What glibc's malloc tells of itself and lets be set, for programs that ask: mallinfo2(3),
- * mallinfo(3), malloc_info(3), malloc_stats(3), mallopt(3). "The heap" is the
+ * mallinfo(3), malloc_info(3), malloc_stats(3), malloc_trim(3), mallopt(3). "The heap" is the
  * slabs, "mmapped" the large objects. Figures are sums over the region (hak_region_stats).
  */
 #include <errno.h>
@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "alloc/preload.h"
+#include "alloc/thread.h"
+#include "region/giveback.h"
 
 /* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the C library's names are
  * reserved ones. */
@@ -122,6 +124,25 @@ HAK_API void malloc_stats(void)
             "large objects   = %12zu\nlarge bytes     = %12zu\nfrom libc       = %12llu\n",
             hak_version(), stats.size_bytes, info.arena, info.uordblks, info.hblks, info.hblkhd,
             (unsigned long long)stats.libc_bytes);
+}
+
+HAK_API int malloc_trim(size_t pad)
+{
+    struct hak_region *heap = atomic_load_explicit(&heap_default, memory_order_acquire);
+    int saved = errno;
+    size_t given;
+
+    if (heap == NULL) {
+        return 0;
+    }
+    struct thread *thread = thread_current_free(heap);
+    if (thread != NULL) {
+        thread_drain(thread);
+    }
+    thread_reclaim_idle(heap, thread);
+    given = giveback_now(&heap->area, pad);
+    errno = saved;
+    return given != 0;
 }
 
 /* Hints about arenas, thresholds and caches that hakmem has no use for are taken and mean nothing;

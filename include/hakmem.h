@@ -109,8 +109,12 @@ struct hak_config {
                           for the whole region; a list of one is strict */
     uint64_t nodes; /* HAKMEM_NODES; bit n = node n; 0 = every node that has memory and that
                           this process may use. A node named here must exist and be allowed */
-    enum hak_switch prefault;     /* HAKMEM_PREFAULT; default on */
-    enum hak_misuse misuse;       /* HAKMEM_MISUSE */
+    enum hak_switch prefault; /* HAKMEM_PREFAULT; default on. Off: memory comes as it is used, and
+                          of ordinary pages whole SuperSlabs that are free go back to the kernel
+                          (MADV_DONTNEED, see madvise(2)); memory that a device reaches (VFIO,
+                          RDMA, io_uring) needs it on, since a page that was given back is not
+                          the one that the device knows */
+    enum hak_misuse misuse;   /* HAKMEM_MISUSE */
     enum hak_exhausted exhausted; /* HAKMEM_EXHAUSTED */
     uint64_t reserved[4];         /* must be 0 */
 };

@@ -153,6 +153,50 @@ size_t bitset_find(struct bitset *set, size_t from)
     }
 }
 
+/* Highest bit below *below in the one word of level n that bit *below - 1 lies in. */
+static bool find_last_in_word(const struct bitset *set, unsigned n, size_t *below)
+{
+    size_t last = *below - 1;
+    /* Acquire: as in find_in_word. */
+    uint64_t word = atomic_load_explicit(&set->level[n][last / 64], memory_order_acquire);
+
+    word &= UINT64_MAX >> (63 - last % 64);
+    if (word == 0) {
+        return false;
+    }
+    *below = (last & ~(size_t)63) + 63 - (size_t)__builtin_clzll(word);
+    return true;
+}
+
+size_t bitset_find_last(struct bitset *set, size_t below)
+{
+    unsigned n = 0;
+    size_t at = min_size(below, set->bit_count[0]);
+
+    while (at > 0) {
+        if (find_last_in_word(set, n, &at)) {
+            if (n == 0) {
+                return at;
+            }
+            size_t word = at;
+            n--;
+            /* The word may be shorter than that; no bit is set beyond a set's end. */
+            at = (word + 1) * 64;
+            if (atomic_load_explicit(&set->level[n][word], memory_order_relaxed) == 0) {
+                withdraw(set, n, word); /* it said yes too often */
+            }
+            continue;
+        }
+        /* Nothing in this word: on to those before it, as the level above knows them. */
+        if (n + 1 >= set->level_count) {
+            break;
+        }
+        n++;
+        at = (at - 1) / 64;
+    }
+    return BITSET_NONE;
+}
+
 size_t bitset_claim(struct bitset *set, size_t from)
 {
     size_t bit = bitset_find(set, from);

@@ -47,6 +47,8 @@ bool bitset_set(struct bitset *set, size_t bit);
 bool bitset_clear(struct bitset *set, size_t bit);
 /* Lowest set bit at or above from, by the summaries; BITSET_NONE where there is none. */
 size_t bitset_find(struct bitset *set, size_t from);
+/* Highest set bit below a bound, by the summaries; BITSET_NONE where there is none. */
+size_t bitset_find_last(struct bitset *set, size_t below);
 /* Finds and clears: the lowest bit at or above from that the caller won, or BITSET_NONE. */
 size_t bitset_claim(struct bitset *set, size_t from);
 /* Announces every word anew: what a stopped thread hides is found again. A walk over all words. */

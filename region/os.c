@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Thin: each function is a system call or two and its errors. Called by region/ (backing, faultin,
- * registry) during set-up only.
+ * Thin: each function is a system call or two and its errors. Called by region/: during set-up
+ * (backing, faultin, registry), and for memory that goes back (giveback).
  */
 #define _GNU_SOURCE
 #include "region/os.h"
@@ -9,9 +9,11 @@
 #include "region/base.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 /* An overloaded kernel may say EAGAIN for a while; then it is an answer. */
@@ -136,6 +138,23 @@ int os_populate(void *at, size_t bytes, bool hugetlb)
 int os_small_pages(void *at, size_t bytes)
 {
     return madvise(at, bytes, MADV_NOHUGEPAGE) == 0 ? 0 : -errno;
+}
+
+int os_discard(void *at, size_t bytes)
+{
+    return madvise(at, bytes, MADV_DONTNEED) == 0 ? 0 : -errno;
+}
+
+void os_yield(void)
+{
+    sched_yield();
+}
+
+uint64_t os_coarse_ns(void)
+{
+    struct timespec now = {0, 0};
+    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
 int os_dontfork(void *at, size_t bytes)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The only room that talks to the kernel about memory: mmap, munmap, mprotect, madvise. All calls
- * are for set-up, keep nothing, never allocate, and return 0 or a negative errno.
+ * are for set-up but os_discard, os_yield and os_coarse_ns, which are for giving memory back and
+ * are never made in a region that is faulted in. They keep nothing, never allocate, and return 0
+ * or a negative errno; errno itself may change.
  *
  * Ordinary memory (THP, 4K) is reserved first and committed piece by piece; hugetlb pages are
  * mapped in one go at an address the kernel chooses, never over a reservation: a failing
@@ -14,6 +16,7 @@
 #include <hakmem.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* The processor's own page size. */
 size_t os_page_bytes(void);
@@ -51,6 +54,20 @@ int os_release(void *at, size_t bytes);
 
 /* Takes back MADV_HUGEPAGE for a range that was committed as THP. */
 int os_small_pages(void *at, size_t bytes);
+
+/*
+ * Gives the memory behind a range of ordinary private pages back to the kernel (MADV_DONTNEED): it
+ * reads as zeroes from now on. -EINVAL where some of it is locked (mlock(2), mlockall(2)); then a
+ * part below may be gone already.
+ */
+int os_discard(void *at, size_t bytes);
+
+/* Lets others run. No cancellation point, unlike a sleep. */
+void os_yield(void);
+
+/* Since the machine's start, in steps of some milliseconds; read without a system call where the
+ * kernel has a vDSO (vdso(7)). */
+uint64_t os_coarse_ns(void);
 
 /* Children made by fork(2) do not get the range. */
 int os_dontfork(void *at, size_t bytes);

@@ -6,16 +6,17 @@
 #include <string.h>
 
 #include "region/errlog.h"
+#include "region/giveback.h"
 #include "region/units.h"
 
-/* Memory of one segment's hints: a set of SuperSlabs for each length of run. */
+/* Memory of one segment's hints: a set of SuperSlabs for each length of run, and the dirty ones. */
 static int make_index(struct segment *segment, bool prefault)
 {
     size_t each = bitset_bytes(segment->superslab_count);
     unsigned char *at;
     int code;
 
-    segment->index_bytes = each * RUN_LENGTHS;
+    segment->index_bytes = each * (RUN_LENGTHS + 1);
     code = backing_table(segment->index_bytes, segment->node, prefault, HAK_PAGES_4K,
                          &segment->index_memory);
     if (code != 0) {
@@ -27,6 +28,7 @@ static int make_index(struct segment *segment, bool prefault)
         bitset_place(&segment->runs[n], at, segment->superslab_count);
         at += each;
     }
+    bitset_place(&segment->giveback.dirty, at, segment->superslab_count);
     return 0;
 }
 
@@ -104,8 +106,10 @@ int region_create(struct region *region, const struct settings *settings, struct
     code = make_tables(region, true, error);
     if (code != 0) {
         region_destroy(region);
+        return code;
     }
-    return code;
+    giveback_open(region);
+    return 0;
 }
 
 int region_adopt(struct region *region, void *start, size_t bytes, int node,
@@ -154,7 +158,8 @@ bool region_check(struct region *region)
 
     for (uint32_t n = 0; n < region->segment_count; n++) {
         struct segment *segment = &region->segments[n];
-        if (segment->first_superslab != superslabs || !units_check(segment)) {
+        if (segment->first_superslab != superslabs || !units_check(segment) ||
+            !giveback_check(segment)) {
             return false;
         }
         for (uint32_t s = 0; s < segment->superslab_count; s++) {

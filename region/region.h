@@ -16,6 +16,22 @@
 /* Longest free runs of a SuperSlab: 0 to 32 units. */
 #define RUN_LENGTHS (SUPERSLAB_UNITS + 1)
 
+/* What a segment knows about memory that can go back to the kernel; see region/giveback.c. */
+struct giveback {
+    _Atomic bool on;           /* from set-up on, until the kernel refuses */
+    _Atomic uint32_t holders;  /* searches and forks that want no purge to begin */
+    _Atomic uint32_t stuck;    /* purges under way that nobody waits for any more */
+    _Atomic uint32_t failures; /* refused in a row */
+    /* SuperSlabs that are wholly free and have memory behind them. */
+    struct bitset dirty;
+    _Atomic uint32_t low;   /* least dirty_count since the last tick */
+    _Atomic uint32_t due;   /* SuperSlabs that the last tick found idle and that are to go */
+    _Atomic uint32_t gone;  /* SuperSlabs given back lately */
+    _Atomic uint32_t slack; /* of those, taken again soon: so many more may lie dirty */
+    _Atomic uint64_t next_tick_ns;
+    _Atomic uint64_t bytes, calls; /* given back since the start; by so many madvise calls */
+};
+
 struct segment {
     int node; /* the kernel's number */
     uint32_t first_superslab;
@@ -30,8 +46,11 @@ struct segment {
     _Atomic uint64_t free_unit_count; /* a figure, exact when nobody is at work */
     _Atomic uint32_t spans_rolled_back;
     _Atomic uint32_t spans_in_flight;
+    _Atomic uint64_t purges;      /* 2^32 * ended + under way */
+    _Atomic uint32_t dirty_count; /* bits of dirty; while they change, perhaps more */
     void *index_memory;
     size_t index_bytes;
+    struct giveback giveback;
 };
 
 struct region {
@@ -43,6 +62,7 @@ struct region {
     bool adopted;
     bool prefault;
     struct backing backing;
+    uint64_t giveback_tick_ns; /* between two looks for memory that lies idle */
     struct registry_entry *registry;
     size_t registry_bytes; /* reserved */
     size_t metadata_bytes; /* of this floor, in use */

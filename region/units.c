@@ -18,6 +18,8 @@
  */
 #include "region/units.h"
 
+#include "region/giveback.h"
+
 /* More would make a failing call long while a claimer is stopped half-way. */
 #define SPAN_RETRIES 3
 
@@ -140,6 +142,9 @@ static bool take_run(struct segment *segment, uint32_t superslab, unsigned count
         if (atomic_compare_exchange_weak_explicit(word, &free_units, left, memory_order_seq_cst,
                                                   memory_order_seq_cst)) {
             announce(segment, superslab, left);
+            if (free_units == ALL_UNITS) {
+                giveback_opened(segment, superslab);
+            }
             return true;
         }
     }
@@ -225,6 +230,7 @@ static bool take_exactly(struct segment *segment, uint32_t superslab, uint32_t m
             if (free_units == ALL_UNITS) {
                 /* Now, not by the next search: a span has thousands of these. */
                 retract(segment, superslab, SUPERSLAB_UNITS);
+                giveback_opened(segment, superslab);
             } else {
                 announce(segment, superslab, free_units & ~mask);
             }
@@ -243,9 +249,11 @@ static uint32_t part_mask(size_t first, size_t count, size_t *part)
     return unit_mask(in, (unsigned)*part);
 }
 
-/* Units counted from the segment's first. */
-static void give_back(struct segment *segment, size_t first, size_t count)
+/* Units counted from the segment's first. How many SuperSlabs are wholly free by it. */
+static size_t give_back(struct segment *segment, size_t first, size_t count)
 {
+    size_t emptied = 0;
+
     while (count > 0) {
         size_t part;
         uint32_t mask = part_mask(first, count, &part);
@@ -254,9 +262,24 @@ static void give_back(struct segment *segment, size_t first, size_t count)
         uint32_t old = atomic_fetch_or_explicit(&segment->registry[superslab].free_units, mask,
                                                 memory_order_seq_cst);
         announce(segment, superslab, old | mask);
+        if ((old | mask) == ALL_UNITS) {
+            giveback_emptied(segment, superslab);
+            emptied++;
+        }
         first += part;
         count -= part;
     }
+    return emptied;
+}
+
+bool units_claim_superslab(struct segment *segment, uint32_t superslab)
+{
+    return take_exactly(segment, superslab, ALL_UNITS);
+}
+
+void units_return_superslab(struct segment *segment, uint32_t superslab)
+{
+    give_back(segment, (size_t)superslab * SUPERSLAB_UNITS, SUPERSLAB_UNITS);
 }
 
 static bool take_span(struct segment *segment, size_t first, size_t count)
@@ -375,8 +398,8 @@ static unit_t acquire_span(struct region *region, struct segment *segment, size_
     return unit;
 }
 
-unit_t units_acquire(struct region *region, struct segment *segment, size_t count, size_t alignment,
-                     bool *untouched)
+static unit_t acquire(struct region *region, struct segment *segment, size_t count,
+                      size_t alignment, bool *untouched)
 {
     size_t alignment_units = alignment >> UNIT_LOG2;
 
@@ -391,6 +414,23 @@ unit_t units_acquire(struct region *region, struct segment *segment, size_t coun
         return acquire_aligned_run(segment, (unsigned)count, (unsigned)alignment_units, untouched);
     }
     return acquire_run(segment, (unsigned)count, untouched);
+}
+
+unit_t units_acquire(struct region *region, struct segment *segment, size_t count, size_t alignment,
+                     bool *untouched)
+{
+    uint64_t mark = giveback_mark(segment);
+    unit_t unit = acquire(region, segment, count, alignment, untouched);
+
+    if (unlikely(unit == UNIT_NONE) && giveback_met(segment, mark)) {
+        giveback_hold(segment);
+        unit = acquire(region, segment, count, alignment, untouched);
+        giveback_resume(segment);
+    }
+    if (unit != UNIT_NONE) {
+        giveback_step(region, segment, 0);
+    }
+    return unit;
 }
 
 /* A look before a claim, so that a hopeless one does not hide free units from others for a
@@ -433,7 +473,11 @@ void units_release(struct region *region, unit_t first, size_t count)
 
     /* Counted first: whoever takes them at once subtracts. Relaxed: a figure. */
     atomic_fetch_add_explicit(&segment->free_unit_count, count, memory_order_relaxed);
-    give_back(segment, first - (size_t)segment->first_superslab * SUPERSLAB_UNITS, count);
+    size_t emptied = give_back(segment, first - (size_t)segment->first_superslab * SUPERSLAB_UNITS,
+                               count);
+    if (emptied != 0) {
+        giveback_step(region, segment, emptied);
+    }
 }
 
 size_t units_largest_run(struct segment *segment)
@@ -487,6 +531,9 @@ void units_reset(struct segment *segment, bool zeroed)
         atomic_store_explicit(&entry->free_units, ALL_UNITS, memory_order_relaxed);
         atomic_store_explicit(&entry->untouched_units, zeroed ? ALL_UNITS : 0,
                               memory_order_relaxed);
+    }
+    for (size_t s; (s = bitset_find(&segment->giveback.dirty, 0)) != BITSET_NONE;) {
+        giveback_clear(segment, (uint32_t)s);
     }
     bitset_fill(&segment->runs[SUPERSLAB_UNITS]);
     atomic_store_explicit(&segment->lengths, (uint64_t)1 << SUPERSLAB_UNITS, memory_order_relaxed);

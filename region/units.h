@@ -26,6 +26,11 @@ bool units_acquire_at(struct segment *segment, unit_t first, size_t count);
 /* Gives a run, or any part of one, back. */
 void units_release(struct region *region, unit_t first, size_t count);
 
+/* For giveback.c: the whole SuperSlab (counted from the segment's first) where it is wholly free;
+ * its units still count as free. Given back, it is dirty where it was touched. */
+bool units_claim_superslab(struct segment *segment, uint32_t superslab);
+void units_return_superslab(struct segment *segment, uint32_t superslab);
+
 /* Length in units of the longest run that one object could have now. A walk over the free
  * SuperSlabs, for figures and for the record of an exhausted allocation. */
 size_t units_largest_run(struct segment *segment);

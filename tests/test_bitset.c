@@ -54,6 +54,13 @@ static size_t model_find(const struct subject *s, size_t from, int what)
     return found != NULL ? (size_t)(found - s->model) : BITSET_NONE;
 }
 
+static size_t model_find_last(const struct subject *s, size_t below)
+{
+    const unsigned char *found = memrchr(s->model, 1, min_size(below, s->bits));
+
+    return found != NULL ? (size_t)(found - s->model) : BITSET_NONE;
+}
+
 static size_t model_count(const struct subject *s)
 {
     size_t count = 0;
@@ -108,7 +115,7 @@ static void step(struct subject *s, uint64_t *random, unsigned weight)
         s->model[bit] = 1;
         return;
     }
-    switch (harness_random(random) % 4) {
+    switch (harness_random(random) % 5) {
     case 0:
         CHECK_EQ(bitset_clear(&s->set, bit), s->model[bit]);
         s->model[bit] = 0;
@@ -117,6 +124,9 @@ static void step(struct subject *s, uint64_t *random, unsigned weight)
         CHECK_EQ(bitset_find(&s->set, bit), model_find(s, bit, 1));
         break;
     case 2:
+        CHECK_EQ(bitset_find_last(&s->set, bit), model_find_last(s, bit));
+        break;
+    case 3:
         expected = model_find(s, bit, 1);
         CHECK_EQ(bitset_claim(&s->set, bit), expected);
         if (expected != BITSET_NONE) {
@@ -187,6 +197,13 @@ TEST(find_sees_the_next_bit_from_every_position)
             CHECK_EQ(bitset_find(&s->set, from), next);
         }
         CHECK_EQ(bitset_find(&s->set, sizes[n] + 1000), BITSET_NONE);
+        size_t last = BITSET_NONE;
+        for (size_t below = 0; below <= sizes[n]; below++) {
+            CHECK_EQ(bitset_find_last(&s->set, below), last);
+            last = below < sizes[n] && s->model[below] ? below : last;
+        }
+        CHECK_EQ(bitset_find_last(&s->set, sizes[n] + 1000), last);
+        CHECK_EQ(bitset_find_last(&s->set, BITSET_NONE), last);
         subject_free(s);
     }
 }
@@ -202,6 +219,23 @@ TEST(a_summary_that_says_yes_too_often_is_believed_once)
     CHECK_EQ(bitset_find(&s->set, 0), 299999);
     s->model[299999] = 1;
     check_summaries_exact(s);
+    subject_free(s);
+}
+
+TEST(a_summary_that_says_yes_too_often_is_believed_once_from_above)
+{
+    struct subject *s = subject_new(300000);
+
+    bitset_set(&s->set, 5);
+    bitset_set(&s->set, 64 * 4100);
+    bitset_set(&s->set, 64 * 70);
+    atomic_fetch_and(&s->set.level[0][4100], 0);
+    atomic_fetch_and(&s->set.level[0][70], 0);
+    CHECK_EQ(bitset_find_last(&s->set, BITSET_NONE), 5);
+    s->model[5] = 1;
+    check_summaries_exact(s);
+    CHECK(bitset_clear(&s->set, 5));
+    CHECK_EQ(bitset_find_last(&s->set, BITSET_NONE), BITSET_NONE);
     subject_free(s);
 }
 
