@@ -78,17 +78,6 @@ static void describe(struct hak_region *heap, const void *pointer, struct hak_er
     }
 }
 
-static void say(const char *message)
-{
-    char line[sizeof(((struct hak_error *)0)->message) + 32];
-    int length = snprintf(line, sizeof(line), "hakmem: %s\n", message);
-
-    /* write, not stdio: the caller may hold stdio's locks. */
-    if (length > 0 && write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1)) < 0) {
-        return;
-    }
-}
-
 enum misuse_kind misuse_kind_of(struct hak_region *heap, const void *pointer)
 {
     unit_t unit = region_unit(&heap->area, pointer);
@@ -121,7 +110,7 @@ void misuse_report(struct hak_region *heap, const void *pointer, enum misuse_kin
     describe(heap, pointer, &error);
     errlog_store(&error);
     if (heap->misuse != HAK_MISUSE_IGNORE) {
-        say(error.message);
+        errlog_say("%s", error.message);
     }
     if (heap->misuse == HAK_MISUSE_ABORT) {
         abort();

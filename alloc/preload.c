@@ -32,13 +32,20 @@ static void *region_alloc(size_t alignment, size_t size, bool zeroed)
 
 void *preload_alloc(size_t alignment, size_t size, bool zeroed)
 {
+    int saved = errno;
+    bool ask;
     void *object;
 
     if (unlikely(!start_done()) && !start_try()) {
         return early_alloc(alignment, size);
     }
-    object = unlikely(libc_first()) ? NULL : region_alloc(alignment, size, zeroed);
-    return likely(object != NULL) ? object : libc_instead(alignment, size, zeroed);
+    ask = likely(!libc_first());
+    object = ask ? region_alloc(alignment, size, zeroed) : NULL;
+    if (unlikely(object == NULL)) {
+        object = libc_instead(alignment, size, zeroed, ask);
+        errno = object != NULL ? saved : ENOMEM;
+    }
+    return object;
 }
 
 /* In the default region's addresses. */
@@ -131,21 +138,29 @@ static HAK_NOINLINE void *move(void *pointer, size_t size)
     return moved;
 }
 
+/* An object of the region, which may have to leave it. */
+static HAK_NOINLINE void *realloc_either(void *pointer, size_t size)
+{
+    int saved = errno;
+    void *moved = hak_realloc(pointer, size);
+
+    if (moved == NULL && size != 0 && errno == ENOMEM) {
+        moved = move(pointer, size);
+        errno = moved != NULL ? saved : errno;
+    }
+    return moved;
+}
+
 HAK_API void *realloc(void *pointer, size_t size)
 {
-    void *moved;
-
     if (pointer == NULL) {
         return malloc(size);
     }
     if (unlikely(!is_ours(pointer))) {
         return move(pointer, size);
     }
-    moved = hak_realloc(pointer, size);
-    if (unlikely(moved == NULL && size != 0 && errno == ENOMEM && libc_may(hak_region_default()))) {
-        return move(pointer, size);
-    }
-    return moved;
+    return unlikely(libc_may(hak_region_default())) ? realloc_either(pointer, size)
+                                                    : hak_realloc(pointer, size);
 }
 
 HAK_API void *reallocarray(void *pointer, size_t count, size_t size)

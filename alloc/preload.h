@@ -40,8 +40,9 @@ bool start_try(void);
 
 /* Looks its functions up. Once, before the region exists. */
 void libc_find(void);
-/* A live object of the C library, by what stands around it in memory. Two system calls at most;
- * reads only what is mapped. */
+/* Has it set itself up, which is a cancellation point, before anybody needs it. */
+void libc_prepare(void);
+/* A live object of the C library, by what stands around it in memory. Two system calls at most. */
 bool libc_owns(const void *pointer);
 void libc_free(void *pointer);
 size_t libc_bytes(void *pointer);
@@ -54,9 +55,9 @@ HAK_INLINE bool libc_may(const struct hak_region *heap)
 
 /* The region was full lately: ask the C library first. */
 bool libc_first(void);
-/* What the region had no room for, from the C library where HAKMEM_EXHAUSTED=libc says so,
- * counted; otherwise NULL with ENOMEM. alignment 0: none asked. */
-void *libc_instead(size_t alignment, size_t size, bool zeroed);
+/* What the region had no room for (asked: just now), from the C library where
+ * HAKMEM_EXHAUSTED=libc says so, counted; otherwise NULL with ENOMEM. alignment 0: none wanted. */
+void *libc_instead(size_t alignment, size_t size, bool zeroed, bool asked);
 
 /* ---- preload.c ---- */
 

@@ -7,18 +7,18 @@
  * HAKMEM_EXHAUSTED=libc. They are told from nonsense by what glibc writes around an object
  * (malloc/malloc.c: "a chunk"): the size in front of it with three flag bits, and behind it the
  * next chunk, whose lowest bit says that this one is in use. Both words are read only where the
- * kernel says that there is memory. What looks like neither is misuse, and reported as such.
+ * kernel can. What looks like neither is misuse, and reported as such.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "alloc/preload.h"
+#include "region/errlog.h"
 #include "region/os.h"
 
 #define CHUNK_IN_USE ((size_t)1)
@@ -61,49 +61,47 @@ void libc_find(void)
     libc.usable = (size_t(*)(void *))find(NULL, "malloc_usable_size");
 }
 
-/* Whether there is memory behind the word: mincore(2) says ENOMEM where nothing is mapped. */
-static bool is_mapped(uintptr_t word)
+void libc_prepare(void)
 {
-    size_t page = os_page_bytes();
-    unsigned char resident;
-
-    return mincore((void *)round_down(word, page), page, &resident) == 0;
+    if (libc.malloc != NULL && libc.free != NULL) {
+        libc.free(libc.malloc(1));
+    }
 }
 
-static size_t word_at(uintptr_t address)
+/* A word of memory that may not be there, or not to be read: the kernel looks for us, and says
+ * EFAULT then (process_vm_readv(2)). */
+static bool read_word(uintptr_t address, size_t *word)
 {
-    size_t word;
+    struct iovec here = {.iov_base = word, .iov_len = sizeof(*word)};
+    struct iovec there = {.iov_base = (void *)address, .iov_len = sizeof(*word)};
 
-    memcpy(&word, (const void *)address, sizeof(word));
-    return word;
+    return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (ssize_t)sizeof(*word);
+}
+
+static bool is_chunk_size(size_t bytes)
+{
+    return bytes >= CHUNK_BYTES_MIN && bytes <= CHUNK_BYTES_MAX && bytes % CHUNK_HEAD == 0;
 }
 
 static bool owns(uintptr_t object)
 {
     size_t page = os_page_bytes();
     uintptr_t chunk = object - CHUNK_HEAD;
-    size_t head, bytes;
+    size_t head, next, before;
 
-    if (object % CHUNK_HEAD != 0 || object < page || !is_mapped(chunk)) {
+    if (object % CHUNK_HEAD != 0 || object < page || !read_word(object - sizeof(size_t), &head) ||
+        !is_chunk_size(head & ~CHUNK_FLAGS)) {
         return false;
     }
-    head = word_at(object - sizeof(size_t));
-    bytes = head & ~CHUNK_FLAGS;
-    if (bytes < CHUNK_BYTES_MIN || bytes > CHUNK_BYTES_MAX || bytes % CHUNK_HEAD != 0) {
-        return false;
-    }
+    size_t bytes = head & ~CHUNK_FLAGS;
     if (head & CHUNK_MMAPPED) {
-        size_t before = word_at(chunk);
-        return before < bytes + HAK_ALIGNMENT_MAX && (chunk - before) % page == 0 &&
-               (before + bytes) % page == 0;
+        return read_word(chunk, &before) && before < bytes + HAK_ALIGNMENT_MAX &&
+               (chunk - before) % page == 0 && (before + bytes) % page == 0;
     }
-    uintptr_t next = chunk + bytes + sizeof(size_t);
-    if (next / page != chunk / page && !is_mapped(next)) {
-        return false;
-    }
-    head = word_at(next);
-    return (head & CHUNK_IN_USE) && !(head & CHUNK_MMAPPED) &&
-           (head & ~CHUNK_FLAGS) >= CHUNK_HEAD && (head & ~CHUNK_FLAGS) <= CHUNK_BYTES_MAX;
+    /* The last chunk of an arena may be shorter than any that is handed out. */
+    return read_word(chunk + bytes + sizeof(size_t), &next) && (next & CHUNK_IN_USE) &&
+           !(next & CHUNK_MMAPPED) && (next & ~CHUNK_FLAGS) >= CHUNK_HEAD &&
+           (next & ~CHUNK_FLAGS) <= CHUNK_BYTES_MAX;
 }
 
 bool libc_owns(const void *pointer)
@@ -142,35 +140,22 @@ bool libc_first(void)
     return true;
 }
 
-static void say(const char *line, int length)
-{
-    /* Where standard error is closed there is nobody to tell. */
-    ssize_t written = write(STDERR_FILENO, line, (size_t)length);
-    (void)written;
-}
-
 static void say_sum(void)
 {
     const struct hak_region *heap = atomic_load_explicit(&heap_default, memory_order_acquire);
-    char line[160];
 
     if (heap != NULL) {
-        say(line,
-            snprintf(line, sizeof(line),
-                     "hakmem: %llu allocations of %llu bytes together came from the C library\n",
-                     (unsigned long long)atomic_load(&heap->libc_allocs),
-                     (unsigned long long)atomic_load(&heap->libc_bytes)));
+        errlog_say("%llu allocations of %llu bytes together came from the C library",
+                   (unsigned long long)atomic_load(&heap->libc_allocs),
+                   (unsigned long long)atomic_load(&heap->libc_bytes));
     }
 }
 
 static HAK_COLD void say_first(const struct hak_region *heap, size_t size)
 {
-    char line[200];
-
-    say(line, snprintf(line, sizeof(line),
-                       "hakmem: the region of %zu MiB has no room for %zu bytes; from here on the "
-                       "C library stands in (HAKMEM_EXHAUSTED=libc)\n",
-                       heap->area.bytes >> 20, size));
+    errlog_say("the region of %zu MiB has no room for %zu bytes; from here on the C library stands "
+               "in (HAKMEM_EXHAUSTED=libc)",
+               heap->area.bytes >> 20, size);
     atexit(say_sum);
 }
 
@@ -185,7 +170,7 @@ static void *ask(size_t alignment, size_t size, bool zeroed)
     return zeroed ? libc.calloc(1, size) : libc.malloc(size);
 }
 
-void *libc_instead(size_t alignment, size_t size, bool zeroed)
+void *libc_instead(size_t alignment, size_t size, bool zeroed, bool asked)
 {
     struct hak_region *heap = atomic_load_explicit(&heap_default, memory_order_acquire);
     void *object = NULL;
@@ -197,15 +182,13 @@ void *libc_instead(size_t alignment, size_t size, bool zeroed)
         errno = ENOMEM;
         return NULL;
     }
-    if (size <= SUPERSLAB_BYTES) {
+    if (asked && size <= SUPERSLAB_BYTES) {
         /* A longer one says nothing about what others will find. */
         atomic_store_explicit(&elsewhere, MISSES_ELSEWHERE, memory_order_relaxed);
     }
     atomic_fetch_add_explicit(&heap->libc_bytes, size, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&heap->libc_allocs, 1, memory_order_relaxed) == 0) {
-        int saved = errno;
         say_first(heap, size);
-        errno = saved;
     }
     return object;
 }

@@ -13,12 +13,11 @@
  * for C. Without a C++ library nobody could catch, and the program ends with a line.
  */
 #include <dlfcn.h>
-#include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "alloc/hit.h"
 #include "alloc/preload.h"
+#include "region/errlog.h"
 
 /* operator new(size_t), (size_t, nothrow), (size_t, align), (size_t, align, nothrow) */
 HAK_API void *_Znwm(size_t size);
@@ -80,11 +79,7 @@ static void *next(const char *name)
 
 static _Noreturn void nobody_catches(void)
 {
-    static const char line[] = "hakmem: operator new found no room, and there is no C++ library to "
-                               "throw std::bad_alloc\n";
-    ssize_t written = write(STDERR_FILENO, line, sizeof(line) - 1);
-
-    (void)written;
+    errlog_say("operator new found no room, and there is no C++ library to throw std::bad_alloc");
     abort();
 }
 
@@ -102,6 +97,9 @@ static HAK_COLD void *new_aligned_failed(size_t size, size_t alignment)
 {
     new_aligned_fn function = (new_aligned_fn)next("_ZnwmSt11align_val_t");
 
+    if (size > PTRDIFF_MAX) {
+        return new_failed(size); /* libstdc++ rounds such a size up to the alignment, to 0 */
+    }
     if (function == NULL) {
         nobody_catches();
     }
@@ -120,6 +118,9 @@ static HAK_COLD void *aligned_nothrow_failed(const char *name, size_t size, size
 {
     new_aligned_nothrow_fn function = (new_aligned_nothrow_fn)next(name);
 
+    if (size > PTRDIFF_MAX) {
+        return nothrow_failed("_ZnwmRKSt9nothrow_t", size, nothrow); /* as above */
+    }
     return function != NULL ? function(size, alignment, nothrow) : NULL;
 }
 

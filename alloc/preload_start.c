@@ -8,7 +8,6 @@
  * gets no region, until something asks ours after all.
  */
 #include <dlfcn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -62,14 +61,9 @@ static void suit(struct settings *settings)
 static _Noreturn void give_up(void)
 {
     struct hak_error error;
-    char line[sizeof(error.message) + sizeof(error.remedy) + 64];
 
     hak_last_error(&error);
-    int length = snprintf(line, sizeof(line), "hakmem: %s\n%s%s", error.message, error.remedy,
-                          error.remedy[0] != '\0' ? "\n" : "");
-    /* Where standard error is closed there is nobody to tell. */
-    ssize_t written = write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1));
-    (void)written;
+    errlog_say("%s%s%s", error.message, error.remedy[0] != '\0' ? "\n" : "", error.remedy);
     _exit(127);
 }
 
@@ -93,6 +87,9 @@ bool start_try(void)
         /* Units are handed out from the lowest address up: a small program never has a huge page
          * cleared for it, and a large one has them for nearly everything. */
         os_small_pages((void *)heap->area.base, min_size(SMALL_PAGES_BYTES, heap->area.bytes));
+    }
+    if (libc_may(heap)) {
+        libc_prepare();
     }
     atomic_store_explicit(&progress, OVER, memory_order_release);
     return true;

@@ -13,6 +13,9 @@
 #include "alloc/thread.h"
 #include "region/giveback.h"
 
+/* mallopt(3): 80 * sizeof(size_t) / 4. */
+#define MXFAST_MOST 160
+
 /* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the C library's names are
  * reserved ones. */
 HAK_API struct mallinfo2 mallinfo2(void)
@@ -149,9 +152,9 @@ HAK_API int malloc_trim(size_t pad)
  * M_PERTURB asks for something that a program could see, and is refused. */
 HAK_API int mallopt(int parameter, int value)
 {
-    (void)value;
     switch (parameter) {
     case M_MXFAST:
+        return value <= MXFAST_MOST;
     case M_TRIM_THRESHOLD:
     case M_TOP_PAD:
     case M_MMAP_THRESHOLD:

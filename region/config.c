@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define KIB ((uint64_t)1 << 10)
 #define MIB ((uint64_t)1 << 20)
@@ -395,19 +394,13 @@ static void write_accepted(const struct variable *variable, char *text, size_t b
         errlog_append(text, bytes, "%s%s", choice == variable->choices ? "" : "|", choice->word);
 }
 
-/* One line and one write, so that lines of several processes do not mix. */
 static void warn_clamped(const struct variable *variable, const char *value, uint64_t used)
 {
-    char line[256], limit[32];
+    char limit[32];
     bool over = used == variable->most;
     write_number(variable, used, limit, sizeof limit);
-    snprintf(line, sizeof line - 1, "hakmem: %s=%.64s is %s than %s; using %s", variable->name,
-             value, over ? "more" : "less", limit, limit);
-    size_t length = strlen(line);
-    line[length++] = '\n';
-    /* Where standard error is closed there is nobody to tell. */
-    ssize_t written = write(STDERR_FILENO, line, length);
-    (void)written;
+    errlog_say("%s=%.64s is %s than %s; using %s", variable->name, value, over ? "more" : "less",
+               limit, limit);
 }
 
 /* The variable's text: NULL where it is unset, empty, or the process runs with others' rights. */

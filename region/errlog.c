@@ -4,6 +4,7 @@
  * hak_last_error. The lock is held for a copy of about 1.4 KiB and nothing else, by threads that
  * are not in a signal handler of hakmem's own; a waiter spins, as sleeping would need the kernel.
  */
+#define _GNU_SOURCE
 #include "region/errlog.h"
 
 #include "region/base.h"
@@ -13,6 +14,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static atomic_flag lock = ATOMIC_FLAG_INIT;
 static struct hak_error last;
@@ -53,6 +56,25 @@ int errlog_fail(struct hak_error *error, int code, enum hak_error_kind kind, con
     va_end(arguments);
     errno = kept;
     return code;
+}
+
+void errlog_say(const char *format, ...)
+{
+    static const char before[] = "hakmem: ";
+    char line[sizeof(((struct hak_error *)0)->message) + sizeof(((struct hak_error *)0)->remedy) +
+              64];
+    int kept = errno;
+    va_list arguments;
+    memcpy(line, before, sizeof before);
+    va_start(arguments, format);
+    /* One byte is kept for the newline. */
+    vsnprintf(line + sizeof before - 1, sizeof line - sizeof before, format, arguments);
+    va_end(arguments);
+    size_t length = strlen(line);
+    line[length++] = '\n';
+    /* Not write(2) by the C library, which is a cancellation point. */
+    syscall(SYS_write, STDERR_FILENO, line, length);
+    errno = kept;
 }
 
 bool errlog_append(char *text, size_t capacity, const char *format, ...)

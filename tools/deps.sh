@@ -40,6 +40,7 @@ want_build() {
 want_check() {
     want_build
     want g++ command -v "${CXX:-g++}"
+    want strace command -v strace
 }
 
 want_lint() {
