@@ -328,8 +328,8 @@ bool heap_check(struct hak_region *heap)
         }
     }
     for (unit_t unit = 0; unit < heap->area.unit_count; unit++) {
-        uint32_t free_units = atomic_load_explicit(&region_entry(&heap->area, unit)->free_units,
-                                                   memory_order_acquire);
+        uint32_t free_units = registry_free_units(region_entry(&heap->area, unit),
+                                                  memory_order_acquire);
         bool is_free = (free_units >> (unit % SUPERSLAB_UNITS)) & 1;
         unsigned cls = heap_class(heap, unit);
         if (is_free != (cls == CLASS_NONE) ||

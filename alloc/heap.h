@@ -108,7 +108,7 @@ _Static_assert(CLASS_MAP_VALUES << CLASS_MAP_SHIFT <= 256, "an entry is a byte")
 
 HAK_INLINE struct pool *heap_pool_of(struct hak_region *heap, unit_t unit)
 {
-    return &heap->pools[region_entry(&heap->area, unit)->segment];
+    return &heap->pools[region_segment_index(&heap->area, unit)];
 }
 
 /* Adds to a budget; false, and nothing added, where it would go beyond the limit. */

@@ -16,7 +16,7 @@
  *
  * Everything known about the object area lies apart from it, in tables indexed by these numbers:
  *
- *   registry[superslab]   free units, untouched units, segment          (region/registry.h)
+ *   registry[superslab]   taken units, touched units                    (region/registry.h)
  *   class_map[unit]       one byte: size class, large head or body      (alloc/heap.h)
  *   head_offset[unit]     how many units before this one its slab begins
  *   slabs[unit]           state, bitmap of free objects                 (alloc/slab.h)

@@ -4,7 +4,7 @@
  *
  * Dirty. A SuperSlab that is wholly free and was used is in the segment's dirty set: put there by
  * whoever gives its last unit back, taken out by whoever takes its first. Bits are set after the
- * word became ALL_UNITS and cleared before anything taken can come back, so a SuperSlab that stays
+ * word became 0 and cleared before anything taken can come back, so a SuperSlab that stays
  * wholly free is in the set once its last giver has come that far. A giver that is overtaken by a
  * taker leaves a bit too many; whoever meets it takes it out (label DIRTY: word, then bit / bit,
  * then word; all seq_cst). The count is raised before a bit is set and lowered after one was
@@ -60,15 +60,14 @@ static size_t dirty_count(const struct segment *segment)
 
 static bool wholly_free(const struct segment *segment, size_t superslab)
 {
-    return atomic_load_explicit(&segment->registry[superslab].free_units, memory_order_seq_cst) ==
-           ALL_UNITS;
+    return atomic_load_explicit(&segment->registry[superslab].taken_units, memory_order_seq_cst) ==
+           0;
 }
 
 /* Memory behind it, as far as its units' owners know. Relaxed: exact once it is claimed. */
 static uint32_t touched_units(const struct segment *segment, size_t superslab)
 {
-    return ~atomic_load_explicit(&segment->registry[superslab].untouched_units,
-                                 memory_order_relaxed);
+    return atomic_load_explicit(&segment->registry[superslab].touched_units, memory_order_relaxed);
 }
 
 void giveback_set(struct segment *segment, uint32_t superslab)
@@ -169,9 +168,8 @@ static size_t discard(struct segment *segment, size_t first, size_t count)
         0) {
         for (size_t s = first; s < first + count; s++) {
             bytes += (size_t)popcount64(touched_units(segment, s)) << UNIT_LOG2;
-            /* Relaxed: they are ours; free_units hands the word on. */
-            atomic_store_explicit(&segment->registry[s].untouched_units, ALL_UNITS,
-                                  memory_order_relaxed);
+            /* Relaxed: they are ours; taken_units hands the word on. */
+            atomic_store_explicit(&segment->registry[s].touched_units, 0, memory_order_relaxed);
         }
     } else if (count > 1) {
         /* A page that the program has locked spoils it for the others. */

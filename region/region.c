@@ -7,6 +7,7 @@
 
 #include "region/errlog.h"
 #include "region/giveback.h"
+#include "region/os.h"
 #include "region/units.h"
 
 /* Memory of one segment's hints: a set of SuperSlabs for each length of run, and the dirty ones. */
@@ -61,7 +62,7 @@ static int make_tables(struct region *region, bool zeroed, struct hak_error *err
     region->unit_count = region->superslab_count * SUPERSLAB_UNITS;
     region->pages = backing->pages;
     region->registry_bytes = REGISTRY_ENTRIES * sizeof(struct registry_entry);
-    /* Addresses for all entries, memory (written below) for those in use. */
+    /* Addresses for all entries, memory for those in use. */
     code = backing_table(region->registry_bytes, backing->segments[0].node, false, HAK_PAGES_4K,
                          &registry);
     if (code != 0) {
@@ -69,6 +70,13 @@ static int make_tables(struct region *region, bool zeroed, struct hak_error *err
     }
     region->registry = registry;
     region->metadata_bytes = region->superslab_count * sizeof(struct registry_entry);
+    if (region->prefault) {
+        code = os_populate(registry, round_up(region->metadata_bytes, os_page_bytes()), false);
+        if (code != 0) {
+            return errlog_fail(error, code, HAK_ERROR_SETUP,
+                               "no memory for the registry (%zu bytes)", region->metadata_bytes);
+        }
+    }
 
     for (unsigned n = 0; n < backing->segment_count; n++) {
         struct segment *segment = &region->segments[n];
@@ -85,10 +93,8 @@ static int make_tables(struct region *region, bool zeroed, struct hak_error *err
                                segment->index_bytes, segment->node);
         }
         region->metadata_bytes += segment->index_bytes;
-        for (uint32_t s = 0; s < segment->superslab_count; s++) {
-            segment->registry[s].segment = n;
-        }
-        units_reset(segment, zeroed);
+        region->segment_first[n] = first * SUPERSLAB_UNITS;
+        units_open(segment, zeroed);
         first += segment->superslab_count;
     }
     return 0;
@@ -162,10 +168,8 @@ bool region_check(struct region *region)
             !giveback_check(segment)) {
             return false;
         }
-        for (uint32_t s = 0; s < segment->superslab_count; s++) {
-            if (segment->registry[s].segment != n) {
-                return false;
-            }
+        if (region->segment_first[n] != superslabs * SUPERSLAB_UNITS) {
+            return false;
         }
         superslabs += segment->superslab_count;
     }

@@ -67,6 +67,7 @@ struct region {
     size_t registry_bytes; /* reserved */
     size_t metadata_bytes; /* of this floor, in use */
     uint32_t segment_count;
+    unit_t segment_first[HAK_NODES_MAX]; /* each segment's first unit */
     struct segment segments[HAK_NODES_MAX];
 };
 
@@ -98,9 +99,20 @@ HAK_INLINE struct registry_entry *region_entry(const struct region *region, unit
     return &region->registry[unit >> SUPERSLAB_UNITS_LOG2];
 }
 
+/* Of the segment that holds the unit. As many steps as there are nodes above it: mostly none. */
+HAK_INLINE uint32_t region_segment_index(const struct region *region, unit_t unit)
+{
+    uint32_t n = region->segment_count - 1;
+
+    while (unlikely(unit < region->segment_first[n])) {
+        n--;
+    }
+    return n;
+}
+
 HAK_INLINE struct segment *region_segment_of(struct region *region, unit_t unit)
 {
-    return &region->segments[region_entry(region, unit)->segment];
+    return &region->segments[region_segment_index(region, unit)];
 }
 
 /* The segment on that node, or NULL. */

@@ -2,7 +2,7 @@
 /*
  * Free runs of units.
  *
- * Truth and hint. A SuperSlab's free_units word is the truth; it changes by one atomic step. Beside
+ * Truth and hint. A SuperSlab's taken_units word is the truth; it changes by one atomic step. Beside
  * it the segment keeps, for every length n, the set of SuperSlabs whose *longest* free run is n.
  * Whoever changes a word announces the SuperSlab under the length that the word has now; the old
  * announcement is left and taken back by the next search that meets it (it looks at the word, sees
@@ -79,7 +79,7 @@ static void retract(struct segment *segment, uint32_t superslab, unsigned length
     bitset_clear(&segment->runs[length], superslab);
     /* UNITS-RUNS: the hint first, then the word again. */
     announce(segment, superslab,
-             atomic_load_explicit(&segment->registry[superslab].free_units, memory_order_seq_cst));
+             registry_free_units(&segment->registry[superslab], memory_order_seq_cst));
 }
 
 /* Lowest length of at least count for which there may be a SuperSlab; 0 for none. */
@@ -111,13 +111,13 @@ static unsigned next_length(struct segment *segment, unsigned count, size_t *sup
 /* Marks units as used at least once; true where none of them was. They are ours. */
 static bool touch(struct registry_entry *entry, uint32_t mask)
 {
-    /* Relaxed: only the owner of a unit changes or reads its bit; ownership passed by free_units.*/
-    uint32_t untouched = atomic_load_explicit(&entry->untouched_units, memory_order_relaxed) & mask;
+    /* Relaxed: only the owner of a unit changes or reads its bit; taken_units hands it on. */
+    uint32_t touched = atomic_load_explicit(&entry->touched_units, memory_order_relaxed) & mask;
 
-    if (untouched != 0) {
-        atomic_fetch_and_explicit(&entry->untouched_units, ~untouched, memory_order_relaxed);
+    if (touched != mask) {
+        atomic_fetch_or_explicit(&entry->touched_units, mask, memory_order_relaxed);
     }
-    return untouched == mask;
+    return touched == 0;
 }
 
 static void count_taken(struct segment *segment, size_t count)
@@ -129,20 +129,20 @@ static void count_taken(struct segment *segment, size_t count)
 static bool take_run(struct segment *segment, uint32_t superslab, unsigned count, uint32_t places,
                      unsigned *first)
 {
-    _Atomic uint32_t *word = &segment->registry[superslab].free_units;
-    uint32_t free_units = atomic_load_explicit(word, memory_order_seq_cst);
+    _Atomic uint32_t *word = &segment->registry[superslab].taken_units;
+    uint32_t before = atomic_load_explicit(word, memory_order_seq_cst);
 
     for (;;) {
-        uint32_t starts = run_starts(free_units, count) & places;
+        uint32_t starts = run_starts(~before, count) & places;
         if (starts == 0) {
             return false;
         }
         *first = (unsigned)__builtin_ctz(starts);
-        uint32_t left = free_units & ~unit_mask(*first, count);
-        if (atomic_compare_exchange_weak_explicit(word, &free_units, left, memory_order_seq_cst,
+        uint32_t after = before | unit_mask(*first, count);
+        if (atomic_compare_exchange_weak_explicit(word, &before, after, memory_order_seq_cst,
                                                   memory_order_seq_cst)) {
-            announce(segment, superslab, left);
-            if (free_units == ALL_UNITS) {
+            announce(segment, superslab, ~after);
+            if (before == 0) {
                 giveback_opened(segment, superslab);
             }
             return true;
@@ -169,8 +169,7 @@ static unit_t acquire_run(struct segment *segment, unsigned count, bool *untouch
     unsigned first;
 
     while ((length = next_length(segment, count, &superslab)) != 0) {
-        uint32_t now = atomic_load_explicit(&segment->registry[superslab].free_units,
-                                            memory_order_seq_cst);
+        uint32_t now = registry_free_units(&segment->registry[superslab], memory_order_seq_cst);
         if (longest_run(now) != length) {
             retract(segment, (uint32_t)superslab, length);
         } else if (take_run(segment, (uint32_t)superslab, count, ALL_UNITS, &first)) {
@@ -221,18 +220,18 @@ static unit_t acquire_aligned_run(struct segment *segment, unsigned count, unsig
 /* One SuperSlab's part of a longer claim: these units if all are free. */
 static bool take_exactly(struct segment *segment, uint32_t superslab, uint32_t mask)
 {
-    _Atomic uint32_t *word = &segment->registry[superslab].free_units;
-    uint32_t free_units = atomic_load_explicit(word, memory_order_seq_cst);
+    _Atomic uint32_t *word = &segment->registry[superslab].taken_units;
+    uint32_t before = atomic_load_explicit(word, memory_order_seq_cst);
 
-    while ((free_units & mask) == mask) {
-        if (atomic_compare_exchange_weak_explicit(word, &free_units, free_units & ~mask,
+    while ((before & mask) == 0) {
+        if (atomic_compare_exchange_weak_explicit(word, &before, before | mask,
                                                   memory_order_seq_cst, memory_order_seq_cst)) {
-            if (free_units == ALL_UNITS) {
+            if (before == 0) {
                 /* Now, not by the next search: a span has thousands of these. */
                 retract(segment, superslab, SUPERSLAB_UNITS);
                 giveback_opened(segment, superslab);
             } else {
-                announce(segment, superslab, free_units & ~mask);
+                announce(segment, superslab, ~(before | mask));
             }
             return true;
         }
@@ -259,10 +258,11 @@ static size_t give_back(struct segment *segment, size_t first, size_t count)
         uint32_t mask = part_mask(first, count, &part);
         uint32_t superslab = (uint32_t)(first / SUPERSLAB_UNITS);
         /* seq_cst for UNITS-RUNS; as a release it hands what the units' tables hold to the next. */
-        uint32_t old = atomic_fetch_or_explicit(&segment->registry[superslab].free_units, mask,
-                                                memory_order_seq_cst);
-        announce(segment, superslab, old | mask);
-        if ((old | mask) == ALL_UNITS) {
+        uint32_t left = atomic_fetch_and_explicit(&segment->registry[superslab].taken_units, ~mask,
+                                                  memory_order_seq_cst) &
+                        ~mask;
+        announce(segment, superslab, ~left);
+        if (left == 0) {
             giveback_emptied(segment, superslab);
             emptied++;
         }
@@ -313,8 +313,8 @@ static bool tail_free(const struct segment *segment, size_t superslab, size_t co
     }
     /* Relaxed: a hint, claimed by take_exactly. */
     return superslab < segment->superslab_count &&
-           (atomic_load_explicit(&segment->registry[superslab].free_units, memory_order_relaxed) &
-            mask) == mask;
+           (registry_free_units(&segment->registry[superslab], memory_order_relaxed) & mask) ==
+               mask;
 }
 
 /*
@@ -355,8 +355,7 @@ static unit_t acquire_span_once(struct segment *segment, size_t count, size_t st
             return (unit_t)((segment->first_superslab + at) * SUPERSLAB_UNITS);
         }
         for (size_t s = at; s < at + superslabs; s++) {
-            uint32_t now = atomic_load_explicit(&segment->registry[s].free_units,
-                                                memory_order_seq_cst);
+            uint32_t now = registry_free_units(&segment->registry[s], memory_order_seq_cst);
             if (now != ALL_UNITS && bitset_test(&segment->runs[SUPERSLAB_UNITS], s)) {
                 retract(segment, (uint32_t)s, SUPERSLAB_UNITS);
             }
@@ -439,10 +438,9 @@ static bool span_free(const struct segment *segment, size_t first, size_t count)
 {
     for (size_t done = 0, part; done < count; done += part) {
         uint32_t mask = part_mask(first + done, count - done, &part);
-        const _Atomic uint32_t *word =
-            &segment->registry[(first + done) / SUPERSLAB_UNITS].free_units;
+        const struct registry_entry *entry = &segment->registry[(first + done) / SUPERSLAB_UNITS];
         /* Relaxed: a hint. */
-        if ((atomic_load_explicit(word, memory_order_relaxed) & mask) != mask) {
+        if ((registry_free_units(entry, memory_order_relaxed) & mask) != mask) {
             return false;
         }
     }
@@ -489,8 +487,7 @@ size_t units_largest_run(struct segment *segment)
         size_t end = at;
         /* The set is a hint; the words are not. */
         while (end < segment->superslab_count &&
-               atomic_load_explicit(&segment->registry[end].free_units, memory_order_relaxed) ==
-                   ALL_UNITS) {
+               registry_free_units(&segment->registry[end], memory_order_relaxed) == ALL_UNITS) {
             end++;
         }
         size_t tail = 0;
@@ -503,8 +500,7 @@ size_t units_largest_run(struct segment *segment)
     for (unsigned length = SUPERSLAB_UNITS - 1; most == 0 && length > 0; length--) {
         for (size_t at = bitset_find(&segment->runs[length], 0); at != BITSET_NONE;
              at = bitset_find(&segment->runs[length], at + 1)) {
-            uint32_t now = atomic_load_explicit(&segment->registry[at].free_units,
-                                                memory_order_relaxed);
+            uint32_t now = registry_free_units(&segment->registry[at], memory_order_relaxed);
             if (longest_run(now) >= length) {
                 most = length;
                 break;
@@ -517,23 +513,17 @@ size_t units_largest_run(struct segment *segment)
 void units_mend(struct segment *segment)
 {
     for (uint32_t s = 0; s < segment->superslab_count; s++) {
-        uint32_t now = atomic_load_explicit(&segment->registry[s].free_units, memory_order_seq_cst);
+        uint32_t now = registry_free_units(&segment->registry[s], memory_order_seq_cst);
         if (now != 0) {
             announce(segment, s, now);
         }
     }
 }
 
-void units_reset(struct segment *segment, bool zeroed)
+void units_open(struct segment *segment, bool zeroed)
 {
-    for (uint32_t s = 0; s < segment->superslab_count; s++) {
-        struct registry_entry *entry = &segment->registry[s];
-        atomic_store_explicit(&entry->free_units, ALL_UNITS, memory_order_relaxed);
-        atomic_store_explicit(&entry->untouched_units, zeroed ? ALL_UNITS : 0,
-                              memory_order_relaxed);
-    }
-    for (size_t s; (s = bitset_find(&segment->giveback.dirty, 0)) != BITSET_NONE;) {
-        giveback_clear(segment, (uint32_t)s);
+    for (uint32_t s = 0; !zeroed && s < segment->superslab_count; s++) {
+        atomic_store_explicit(&segment->registry[s].touched_units, ALL_UNITS, memory_order_relaxed);
     }
     bitset_fill(&segment->runs[SUPERSLAB_UNITS]);
     atomic_store_explicit(&segment->lengths, (uint64_t)1 << SUPERSLAB_UNITS, memory_order_relaxed);
@@ -547,8 +537,7 @@ bool units_check(struct segment *segment)
     uint64_t free_units = 0;
 
     for (uint32_t s = 0; s < segment->superslab_count; s++) {
-        uint32_t word = atomic_load_explicit(&segment->registry[s].free_units,
-                                             memory_order_acquire);
+        uint32_t word = registry_free_units(&segment->registry[s], memory_order_acquire);
         unsigned length = longest_run(word);
         free_units += popcount64(word);
         if (length > 0 && (!bitset_test(&segment->runs[length], s) ||

@@ -37,8 +37,9 @@ size_t units_largest_run(struct segment *segment);
 /* Announces every free run anew. What a thread that is stopped half-way hides from the search is
  * found again; a walk over the segment's SuperSlabs, for an allocation that fails otherwise. */
 void units_mend(struct segment *segment);
-/* Fresh memory from the kernel, or an adopted region's: every unit free. While nobody looks. */
-void units_reset(struct segment *segment, bool zeroed);
+/* The start: registry and index are zeroed memory. zeroed: what the units hold is, too. While
+ * nobody looks. */
+void units_open(struct segment *segment, bool zeroed);
 bool units_check(struct segment *segment);
 
 #endif
