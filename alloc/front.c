@@ -254,6 +254,23 @@ static size_t usable(struct hak_region *heap, const void *pointer)
     return bytes;
 }
 
+/* The same for whoever only asks: most classes' slabs are one unit, and then the class map and the
+ * address tell. The slab's own books stay out of the processor's cache, and a freed object counts
+ * for one until its slab is another's. */
+static size_t usable_quick(struct hak_region *heap, const void *pointer)
+{
+    unit_t unit = region_unit(&heap->area, pointer);
+    unsigned cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
+
+    if (cls == CLASS_NONE || cls > CLASS_COUNT || sizeclasses[cls].unit_count != 1) {
+        return usable(heap, pointer);
+    }
+    size_t bytes = sizeclass_bytes(cls);
+    size_t offset = (uintptr_t)pointer % UNIT_BYTES;
+    unsigned index = sizeclass_index(cls, offset);
+    return index * bytes == offset && index < sizeclass_capacity(cls, 1) ? bytes : 0;
+}
+
 static bool resized_in_place(struct hak_region *heap, void *pointer, size_t have, size_t size)
 {
     unit_t unit = region_unit(&heap->area, pointer);
@@ -509,7 +526,7 @@ size_t hak_usable_size(const void *pointer)
 {
     struct hak_region *heap = heap_or_default(NULL);
 
-    return heap != NULL ? usable(heap, pointer) : 0;
+    return heap != NULL ? usable_quick(heap, pointer) : 0;
 }
 
 HAK_HOT size_t hak_malloc_bulk(size_t size, size_t count, void **out)
@@ -569,7 +586,7 @@ size_t hak_region_usable_size(hak_region *region, const void *pointer)
 {
     struct hak_region *heap = heap_or_default(region);
 
-    return heap != NULL ? usable(heap, pointer) : 0;
+    return heap != NULL ? usable_quick(heap, pointer) : 0;
 }
 
 size_t hak_region_malloc_bulk(hak_region *region, size_t size, size_t count, void **out)

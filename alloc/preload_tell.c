@@ -12,9 +12,11 @@
 #include "alloc/preload.h"
 #include "alloc/thread.h"
 #include "region/giveback.h"
+#include "region/os.h"
 
 /* mallopt(3): 80 * sizeof(size_t) / 4. */
 #define MXFAST_MOST 160
+#define TRIM_NS 100000000U
 
 /* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the C library's names are
  * reserved ones. */
@@ -129,6 +131,20 @@ HAK_API void malloc_stats(void)
             (unsigned long long)stats.libc_bytes);
 }
 
+/* Some programs trim after every few frees. Caches are given back for it ten times a second at
+ * most: what they hold is little, and costs a refill each. */
+static bool is_time(void)
+{
+    static _Atomic uint64_t next_ns;
+    uint64_t now = os_coarse_ns();
+    uint64_t next = atomic_load_explicit(&next_ns, memory_order_relaxed);
+
+    /* Relaxed: of two threads at once, one does it. */
+    return now >= next &&
+           atomic_compare_exchange_strong_explicit(&next_ns, &next, now + TRIM_NS,
+                                                   memory_order_relaxed, memory_order_relaxed);
+}
+
 HAK_API int malloc_trim(size_t pad)
 {
     struct hak_region *heap = atomic_load_explicit(&heap_default, memory_order_acquire);
@@ -138,11 +154,13 @@ HAK_API int malloc_trim(size_t pad)
     if (heap == NULL) {
         return 0;
     }
-    struct thread *thread = thread_current_free(heap);
-    if (thread != NULL) {
-        thread_drain(thread);
+    if (is_time()) {
+        struct thread *thread = thread_current_free(heap);
+        if (thread != NULL) {
+            thread_drain(thread);
+        }
+        thread_reclaim_idle(heap, thread);
     }
-    thread_reclaim_idle(heap, thread);
     given = giveback_now(&heap->area, pad);
     errno = saved;
     return given != 0;

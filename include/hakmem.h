@@ -250,8 +250,9 @@ HAK_API void hak_free(void *pointer);
 HAK_API void hak_free_sized(void *pointer, size_t size);
 
 /* Bytes that may be used behind a live object: its class or run. 0 for NULL and for what is not
- * an object of the region; a freed object in a thread's cache still counts as one. Any thread;
- * no atomic operations. */
+ * the start of an object of the region; one that was freed may still count, as long as its slab
+ * serves the same class. Any thread; no atomic operations; up to 4 KiB one byte of the class map
+ * is read. */
 HAK_API size_t hak_usable_size(const void *pointer);
 
 /*
