@@ -18,7 +18,7 @@
 #include "region/supply.h"
 
 /* The first part of a region that is not faulted in stays on small pages. */
-#define SMALL_PAGES_BYTES ((size_t)16 << 20)
+#define SMALL_PAGES_BYTES ((size_t)4 << 20)
 
 enum { NOT_YET, GOING_ON, OVER };
 static _Atomic unsigned progress;
