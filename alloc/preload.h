@@ -40,7 +40,8 @@ bool start_try(void);
 
 /* Looks its functions up. Once, before the region exists. */
 void libc_find(void);
-/* Has it set itself up, which is a cancellation point, before anybody needs it. */
+/* Where it may stand in: has it set itself up, which is a cancellation point, before anybody needs
+ * it, and sees to the line at exit. */
 void libc_prepare(void);
 /* A live object of the C library, by what stands around it in memory. Two system calls at most. */
 bool libc_owns(const void *pointer);

@@ -61,8 +61,21 @@ void libc_find(void)
     libc.usable = (size_t(*)(void *))find(NULL, "malloc_usable_size");
 }
 
+static void say_sum(void)
+{
+    const struct hak_region *heap = atomic_load_explicit(&heap_default, memory_order_acquire);
+
+    if (heap != NULL && atomic_load(&heap->libc_allocs) != 0) {
+        errlog_say("%llu allocations of %llu bytes together came from the C library",
+                   (unsigned long long)atomic_load(&heap->libc_allocs),
+                   (unsigned long long)atomic_load(&heap->libc_bytes));
+    }
+}
+
 void libc_prepare(void)
 {
+    /* Not when the first object comes from there: that may be atexit's own, under its lock. */
+    atexit(say_sum);
     if (libc.malloc != NULL && libc.free != NULL) {
         libc.free(libc.malloc(1));
     }
@@ -140,23 +153,11 @@ bool libc_first(void)
     return true;
 }
 
-static void say_sum(void)
-{
-    const struct hak_region *heap = atomic_load_explicit(&heap_default, memory_order_acquire);
-
-    if (heap != NULL) {
-        errlog_say("%llu allocations of %llu bytes together came from the C library",
-                   (unsigned long long)atomic_load(&heap->libc_allocs),
-                   (unsigned long long)atomic_load(&heap->libc_bytes));
-    }
-}
-
 static HAK_COLD void say_first(const struct hak_region *heap, size_t size)
 {
     errlog_say("the region of %zu MiB has no room for %zu bytes; from here on the C library stands "
                "in (HAKMEM_EXHAUSTED=libc)",
                heap->area.bytes >> 20, size);
-    atexit(say_sum);
 }
 
 static void *ask(size_t alignment, size_t size, bool zeroed)

@@ -17,7 +17,7 @@
 #include "region/os.h"
 #include "region/supply.h"
 
-/* The first part of a region that is not faulted in stays on small pages. */
+/* The first part of a segment that is not faulted in stays on small pages. */
 #define SMALL_PAGES_BYTES ((size_t)4 << 20)
 
 enum { NOT_YET, GOING_ON, OVER };
@@ -58,6 +58,17 @@ static void suit(struct settings *settings)
     }
 }
 
+/* Units are handed out from a segment's lowest address up: a small program never has a huge page
+ * cleared for it, and a large one has them for nearly everything. */
+static void small_pages_first(const struct region *region)
+{
+    for (uint32_t n = 0; n < region->segment_count; n++) {
+        const struct segment *segment = &region->segments[n];
+        size_t bytes = (size_t)segment->superslab_count << SUPERSLAB_LOG2;
+        os_small_pages((void *)segment->base, min_size(SMALL_PAGES_BYTES, bytes));
+    }
+}
+
 static _Noreturn void give_up(void)
 {
     struct hak_error error;
@@ -84,9 +95,7 @@ bool start_try(void)
     }
     struct hak_region *heap = hak_region_default();
     if (!heap->area.prefault && heap->area.pages == HAK_PAGES_THP) {
-        /* Units are handed out from the lowest address up: a small program never has a huge page
-         * cleared for it, and a large one has them for nearly everything. */
-        os_small_pages((void *)heap->area.base, min_size(SMALL_PAGES_BYTES, heap->area.bytes));
+        small_pages_first(&heap->area);
     }
     if (libc_may(heap)) {
         libc_prepare();
