@@ -1,0 +1,5 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Real software on the region, all of it (tests/apps): about ten minutes.
+exec "$(dirname "$0")/apps/all.sh" full 600
