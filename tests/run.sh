@@ -6,7 +6,8 @@
 # A program ends with a line `N passed, N failed, N skipped` and exits with 0, 1 (something failed)
 # or 77 (all skipped). One that ends otherwise (crash, time-out, sanitizer report, a tally that its
 # status contradicts) counts as a failure of its own. The last line is the sum; exit status 1 when
-# anything failed or nothing passed. Environment: TEST_TIMEOUT, seconds a program has (180).
+# anything failed or nothing passed. Environment: TEST_TIMEOUT, seconds a program has (180); a script
+# that needs longer says `# limit: N s` in its first lines.
 set -u
 
 limit=${TEST_TIMEOUT:-180}
@@ -26,10 +27,10 @@ if setarch "$(uname -m)" -R true 2>/dev/null; then
     fixed_addresses=(setarch "$(uname -m)" -R)
 fi
 
-# meaning STATUS: what an exit status says to a reader.
+# meaning STATUS SECONDS: what an exit status says to a reader.
 meaning() {
     if [ "$1" -eq 124 ] || [ "$1" -eq 137 ]; then
-        echo "exit status $1, killed: more than $limit s, or out of memory"
+        echo "exit status $1, killed: more than $2 s, or out of memory"
     elif [ "$1" -gt 128 ]; then
         echo "exit status $1, signal $(kill -l "$(($1 - 128))" 2>/dev/null)"
     else
@@ -51,10 +52,15 @@ tail_lines() {
 run_program() {
     local program=$1 log=$work/log status started=$EPOCHREALTIME last p=0 f=0 s=0 own=0 why=''
     local prefix=()
+    local allowed=$limit asks
     case $program in
+    *.sh)
+        asks=$(sed -n '1,20s/^# limit: \([0-9]*\) s$/\1/p' "$program")
+        [ "${asks:-0}" -le "$allowed" ] || allowed=$asks
+        ;;
     */tsan/*) prefix=(${fixed_addresses[@]+"${fixed_addresses[@]}"}) ;;
     esac
-    timeout -k 5 "$limit" ${prefix[@]+"${prefix[@]}"} "$program" >"$log" 2>&1 </dev/null
+    timeout -k 5 "$allowed" ${prefix[@]+"${prefix[@]}"} "$program" >"$log" 2>&1 </dev/null
     status=$?
     last=$(tail -n 1 "$log" | tr -d '\0')
     if [[ $last =~ $tally ]]; then
@@ -78,10 +84,10 @@ run_program() {
         -v s="$s" 'BEGIN { printf "%-44s %7.2f s   %d passed, %d failed, %d skipped\n", name,
                            to - from, p, f, s }'
     if [ "$own" -ne 0 ] && [ "$f" -eq 0 ]; then
-        echo "FAIL $program: $why$(meaning "$status"); the end of its output:"
+        echo "FAIL $program: $why$(meaning "$status" "$allowed"); the end of its output:"
         tail -n "$(tail_lines "$log")" "$log" | sed 's/^/    /'
     elif [ "$((f + own))" -gt 0 ]; then
-        echo "FAIL $program: $why$(meaning "$status"); its output:"
+        echo "FAIL $program: $why$(meaning "$status" "$allowed"); its output:"
         sed 's/^/    /' "$log"
     fi
     while IFS= read -r line; do
