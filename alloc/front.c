@@ -33,6 +33,7 @@
 #include "alloc/outbox.h"
 #include "alloc/refill.h"
 #include "alloc/sharedpool.h"
+#include "alloc/usable.h"
 #include "region/errlog.h"
 
 /* ---- misses of malloc ---- */
@@ -228,49 +229,6 @@ static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment,
     return malloc_class(heap, sizeclass_aligned(size, alignment), size, alignment);
 }
 
-/* Usable bytes of the object that begins at the pointer; 0 where none does. */
-static size_t usable(struct hak_region *heap, const void *pointer)
-{
-    unit_t unit = region_unit(&heap->area, pointer);
-    unsigned cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
-
-    if (cls == CLASS_LARGE_HEAD) {
-        return pointer == region_address(&heap->area, unit) ? large_bytes(heap, unit) : 0;
-    }
-    if (cls == CLASS_NONE || cls > CLASS_COUNT) {
-        return 0;
-    }
-    unit_t head = heap_slab_head(heap, unit);
-    const struct slab *slab = &heap->slabs[head];
-    size_t bytes = sizeclass_bytes(cls);
-    size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));
-    unsigned index = sizeclass_index(cls, offset);
-    /* Relaxed: whoever asks for a live object knows of its allocation. */
-    uint64_t word = atomic_load_explicit(&slab->bits[index / 64], memory_order_relaxed);
-    uint64_t state = atomic_load_explicit(&slab->head, memory_order_relaxed);
-    if (index * bytes != offset || index >= head_capacity(state) || ((word >> (index % 64)) & 1)) {
-        return 0;
-    }
-    return bytes;
-}
-
-/* The same for whoever only asks: most classes' slabs are one unit, and then the class map and the
- * address tell. The slab's own books stay out of the processor's cache, and a freed object counts
- * for one until its slab is another's. */
-static size_t usable_quick(struct hak_region *heap, const void *pointer)
-{
-    unit_t unit = region_unit(&heap->area, pointer);
-    unsigned cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
-
-    if (cls == CLASS_NONE || cls > CLASS_COUNT || sizeclasses[cls].unit_count != 1) {
-        return usable(heap, pointer);
-    }
-    size_t bytes = sizeclass_bytes(cls);
-    size_t offset = (uintptr_t)pointer % UNIT_BYTES;
-    unsigned index = sizeclass_index(cls, offset);
-    return index * bytes == offset && index < sizeclass_capacity(cls, 1) ? bytes : 0;
-}
-
 static bool resized_in_place(struct hak_region *heap, void *pointer, size_t have, size_t size)
 {
     unit_t unit = region_unit(&heap->area, pointer);
@@ -303,7 +261,7 @@ static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, si
     if (at == NULL || size > PTRDIFF_MAX) {
         return malloc_large(heap, size, 0, NULL);
     }
-    have = usable(at, pointer);
+    have = usable_live(at, pointer);
     if (unlikely(have == 0)) {
         misuse_report(at, pointer, misuse_kind_of(at, pointer));
         errno = EINVAL;

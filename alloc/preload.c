@@ -58,14 +58,15 @@ static bool is_ours(const void *pointer)
 
 void preload_free(void *pointer)
 {
-    if (likely(is_ours(pointer))) {
-        free_slow(pointer, NULL);
-    } else if (pointer == NULL || early_has(pointer)) {
+    bool ours = is_ours(pointer);
+
+    if (!ours && (pointer == NULL || early_has(pointer))) {
         return;
-    } else if (heap_containing(pointer) == NULL && libc_owns(pointer)) {
+    }
+    if (!ours && heap_containing(pointer) == NULL && libc_owns(pointer)) {
         libc_free(pointer);
     } else {
-        free_slow(pointer, NULL); /* says what is wrong with it */
+        free_slow(pointer, NULL); /* where nobody has it, this says what is wrong with it */
     }
 }
 

@@ -33,10 +33,10 @@ uint64_t errlog_load(struct hak_error *out);
 /* 1, 2, 3 ...: the order of events that hak_last_error compares. */
 uint64_t errlog_next_sequence(void);
 
-/* A line on standard error: "hakmem: ", the formatted text, a newline. Composed on the stack, in one
- * write, so that lines of several processes do not mix; cut where an error record's texts would be.
- * Not stdio, whose locks the caller may hold; no cancellation point. Where standard error is closed there is nobody
- * to tell. errno stays. */
+/* A line on standard error: "hakmem: ", the formatted text, a newline. Composed on the stack, in
+ * one write, so that lines of several processes do not mix; cut where an error record's texts
+ * would be. Not stdio, whose locks the caller may hold; no cancellation point. Where standard
+ * error is closed there is nobody to tell. errno stays. */
 void errlog_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* In the child of a fork: another thread may have held the lock and did not come along. */

@@ -2,8 +2,8 @@
 /*
  * Free runs of units.
  *
- * Truth and hint. A SuperSlab's taken_units word is the truth; it changes by one atomic step. Beside
- * it the segment keeps, for every length n, the set of SuperSlabs whose *longest* free run is n.
+ * Truth and hint. A SuperSlab's taken_units word is the truth; it changes by one atomic step.
+ * Beside it the segment keeps, for every length n, the SuperSlabs whose longest free run is n.
  * Whoever changes a word announces the SuperSlab under the length that the word has now; the old
  * announcement is left and taken back by the next search that meets it (it looks at the word, sees
  * another length, clears the bit, and looks again: the bitset's own protocol with "length of the

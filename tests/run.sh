@@ -6,8 +6,8 @@
 # A program ends with a line `N passed, N failed, N skipped` and exits with 0, 1 (something failed)
 # or 77 (all skipped). One that ends otherwise (crash, time-out, sanitizer report, a tally that its
 # status contradicts) counts as a failure of its own. The last line is the sum; exit status 1 when
-# anything failed or nothing passed. Environment: TEST_TIMEOUT, seconds a program has (180); a script
-# that needs longer says `# limit: N s` in its first lines.
+# anything failed or nothing passed. Environment: TEST_TIMEOUT, seconds a program has (180); a
+# script that needs longer says `# limit: N s` in its first lines.
 set -u
 
 limit=${TEST_TIMEOUT:-180}
