@@ -44,7 +44,9 @@ void *preload_alloc(size_t alignment, size_t size, bool zeroed)
     if (unlikely(object == NULL)) {
         object = libc_instead(alignment, size, zeroed, ask);
         errno = object != NULL ? saved : ENOMEM;
+        return object;
     }
+    libc_not_needed();
     return object;
 }
 
@@ -65,9 +67,10 @@ void preload_free(void *pointer)
     }
     if (!ours && heap_containing(pointer) == NULL && libc_owns(pointer)) {
         libc_free(pointer);
-    } else {
-        free_slow(pointer, NULL); /* where nobody has it, this says what is wrong with it */
+        return;
     }
+    free_slow(pointer, NULL); /* where nobody has it, this says what is wrong with it */
+    libc_not_first();
 }
 
 size_t preload_bytes(void *pointer)

@@ -56,6 +56,10 @@ HAK_INLINE bool libc_may(const struct hak_region *heap)
 
 /* The region was full lately: ask the C library first. */
 bool libc_first(void);
+/* The region had room. */
+void libc_not_needed(void);
+/* Something went back to the region, so it is worth asking again. */
+void libc_not_first(void);
 /* What the region had no room for (asked: just now), from the C library where
  * HAKMEM_EXHAUSTED=libc says so, counted; otherwise NULL with ENOMEM. alignment 0: none wanted. */
 void *libc_instead(size_t alignment, size_t size, bool zeroed, bool asked);

@@ -28,9 +28,11 @@
 #define CHUNK_BYTES_MIN (4 * sizeof(size_t))
 #define CHUNK_BYTES_MAX ((size_t)1 << 47)
 
-/* After the region was found full, so many misses go to the C library before it is asked again:
- * each time it is asked in vain costs a look at everything that could be had. */
-#define MISSES_ELSEWHERE 256
+/* After the region was found full, so many misses go to the C library before it is asked again,
+ * and twice as many each further time: asking in vain costs a look at everything that could be
+ * had. */
+#define ELSEWHERE_LEAST 256U
+#define ELSEWHERE_MOST (1U << 16)
 
 static struct {
     void *(*malloc)(size_t);
@@ -42,6 +44,9 @@ static struct {
 } libc;
 
 static _Atomic uint32_t elsewhere;
+static _Atomic uint32_t next_elsewhere = ELSEWHERE_LEAST;
+/* The program break before anybody moved it: from here to the break there is memory. */
+static uintptr_t first_break;
 
 /* The function by its inner name where it has one: that one nobody wraps. */
 static void *find(const char *inner, const char *name)
@@ -59,6 +64,7 @@ void libc_find(void)
     libc.memalign = (void *(*)(size_t, size_t))find("__libc_memalign", "memalign");
     libc.free = (void (*)(void *))find("__libc_free", "free");
     libc.usable = (size_t(*)(void *))find(NULL, "malloc_usable_size");
+    first_break = (uintptr_t)sbrk(0);
 }
 
 static void say_sum(void)
@@ -82,9 +88,13 @@ void libc_prepare(void)
 }
 
 /* A word of memory that may not be there, or not to be read: the kernel looks for us, and says
- * EFAULT then (process_vm_readv(2)). */
+ * EFAULT then (process_vm_readv(2)). Most of the C library's objects are below the break. */
 static bool read_word(uintptr_t address, size_t *word)
 {
+    if (address >= first_break && address + sizeof(*word) <= (uintptr_t)sbrk(0)) {
+        memcpy(word, (const void *)address, sizeof(*word));
+        return true;
+    }
     struct iovec here = {.iov_base = word, .iov_len = sizeof(*word)};
     struct iovec there = {.iov_base = (void *)address, .iov_len = sizeof(*word)};
 
@@ -153,6 +163,32 @@ bool libc_first(void)
     return true;
 }
 
+void libc_not_needed(void)
+{
+    if (unlikely(atomic_load_explicit(&next_elsewhere, memory_order_relaxed) != ELSEWHERE_LEAST)) {
+        atomic_store_explicit(&next_elsewhere, ELSEWHERE_LEAST, memory_order_relaxed);
+    }
+}
+
+void libc_not_first(void)
+{
+    if (unlikely(atomic_load_explicit(&elsewhere, memory_order_relaxed) != 0)) {
+        atomic_store_explicit(&elsewhere, 0, memory_order_relaxed);
+    }
+}
+
+/* Once: a program may take a failed allocation badly, and far from here. */
+static HAK_COLD void say_full(const struct hak_region *heap, size_t size)
+{
+    static _Atomic bool said;
+
+    if (!atomic_exchange_explicit(&said, true, memory_order_relaxed)) {
+        errlog_say("the region of %zu MiB has no room for %zu bytes: the program hears ENOMEM "
+                   "(HAKMEM_REGION_SIZE sets the size, HAKMEM_EXHAUSTED=libc goes on elsewhere)",
+                   heap->area.bytes >> 20, size);
+    }
+}
+
 static HAK_COLD void say_first(const struct hak_region *heap, size_t size)
 {
     errlog_say("the region of %zu MiB has no room for %zu bytes; from here on the C library stands "
@@ -180,12 +216,19 @@ void *libc_instead(size_t alignment, size_t size, bool zeroed, bool asked)
         object = ask(alignment, size, zeroed);
     }
     if (object == NULL) {
+        if (heap != NULL && !libc_may(heap) && size <= SUPERSLAB_BYTES) {
+            say_full(heap, size);
+        }
         errno = ENOMEM;
         return NULL;
     }
     if (asked && size <= SUPERSLAB_BYTES) {
         /* A longer one says nothing about what others will find. */
-        atomic_store_explicit(&elsewhere, MISSES_ELSEWHERE, memory_order_relaxed);
+        uint32_t span = atomic_load_explicit(&next_elsewhere, memory_order_relaxed);
+        atomic_store_explicit(&elsewhere, span, memory_order_relaxed);
+        if (span < ELSEWHERE_MOST) {
+            atomic_store_explicit(&next_elsewhere, span * 2, memory_order_relaxed);
+        }
     }
     atomic_fetch_add_explicit(&heap->libc_bytes, size, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&heap->libc_allocs, 1, memory_order_relaxed) == 0) {
