@@ -239,11 +239,26 @@ static bool resized_in_place(struct hak_region *heap, void *pointer, size_t have
     if (size <= CLASS_BYTES_MAX / 2) {
         return size <= have && size >= have / 2;
     }
-    if (size <= have && have - size < UNIT_BYTES) {
-        return true; /* no unit to give back */
+    if (size <= have && have - size <= max_size(UNIT_BYTES - 1, have / 3)) {
+        return true; /* no unit to give back, or room that it got for growing (large_grow) */
     }
     struct thread *thread = thread_current(heap);
     return large_resize(thread != NULL ? thread : heap->stray, unit, size);
+}
+
+/* For an object that has to become a larger one than any class. *moved: it has been, with what
+ * was in it. */
+static void *grow_elsewhere(struct hak_region *heap, const void *pointer, size_t size, bool *moved)
+{
+    struct thread *thread = thread_current(heap);
+    unit_t unit = region_unit(&heap->area, pointer);
+    void *object = thread != NULL ? large_grow(thread, size) : NULL;
+
+    if (object == NULL && thread != NULL && heap_class(heap, unit) == CLASS_LARGE_HEAD) {
+        object = large_grow_down(thread, unit, size);
+        *moved = object != NULL;
+    }
+    return object != NULL ? object : malloc_large(heap, size, 0, NULL);
 }
 
 static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, size_t size)
@@ -270,9 +285,14 @@ static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, si
     if (resized_in_place(at, pointer, have, size)) {
         return pointer;
     }
-    void *moved = malloc_any(heap, id, size);
+    bool done = false;
+    void *moved = size > CLASS_BYTES_MAX && size > have ? grow_elsewhere(at, pointer, size, &done)
+                                                        : malloc_any(heap, id, size);
     if (moved == NULL) {
         return size <= have ? pointer : NULL; /* too large is better than nothing */
+    }
+    if (done) {
+        return moved;
     }
     memcpy(moved, pointer, min_size(have, size));
     free_any(heap, id, pointer);

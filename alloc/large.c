@@ -9,6 +9,8 @@
 #include "region/units.h"
 
 #define HEAD_OFFSET_MAX 255
+/* Room for growing is at most one part in so many of what a node has free. */
+#define GROWTH_SHARE 4
 
 static void mark_bodies(struct hak_region *heap, unit_t head, size_t from, size_t to)
 {
@@ -16,6 +18,22 @@ static void mark_bodies(struct hak_region *heap, unit_t head, size_t from, size_
         heap_set_offset(heap, head + n, (uint8_t)min_size(n, HEAD_OFFSET_MAX));
     }
     heap_set_class(heap, (unit_t)(head + from), to - from, CLASS_LARGE_BODY);
+}
+
+/* The units, all ours, are one object. */
+static void mark(struct hak_region *heap, unit_t unit, size_t units)
+{
+    struct slab *slab = &heap->slabs[unit];
+    /* Relaxed: ours alone; handing the object out orders it. The generation goes on (slab.h). */
+    uint64_t last = atomic_load_explicit(&slab->head, memory_order_relaxed);
+
+    atomic_store_explicit(&slab->large_units, (uint32_t)units, memory_order_relaxed);
+    heap_set_offset(heap, unit, 0);
+    mark_bodies(heap, unit, 1, units);
+    atomic_store_explicit(&slab->head,
+                          head_freed(last) + HEAD_GENERATION + head_make(0, 0, SLAB_LARGE),
+                          memory_order_relaxed);
+    heap_set_class(heap, unit, 1, CLASS_LARGE_HEAD);
 }
 
 static size_t units_for(size_t size)
@@ -34,16 +52,7 @@ void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size
     if (unit == UNIT_NONE) {
         return NULL;
     }
-    struct slab *slab = &heap->slabs[unit];
-    atomic_store_explicit(&slab->large_units, (uint32_t)units, memory_order_relaxed);
-    heap_set_offset(heap, unit, 0);
-    mark_bodies(heap, unit, 1, units);
-    /* Relaxed: ours alone; handing the object out orders it. The generation goes on (slab.h). */
-    uint64_t last = atomic_load_explicit(&slab->head, memory_order_relaxed);
-    atomic_store_explicit(&slab->head,
-                          head_freed(last) + HEAD_GENERATION + head_make(0, 0, SLAB_LARGE),
-                          memory_order_relaxed);
-    heap_set_class(heap, unit, 1, CLASS_LARGE_HEAD);
+    mark(heap, unit, units);
     count_add(&thread->counts.large_allocs, 1);
     return region_address(&heap->area, unit);
 }
@@ -85,6 +94,48 @@ void *large_alloc(struct thread *thread, size_t size, size_t alignment, bool *ze
     return object;
 }
 
+/* Whole SuperSlabs for what is longer than one: in the rest of the last one something small would
+ * settle, in the way of the object now and in the middle of a hole when it has moved on. */
+static size_t growing_bytes(size_t size)
+{
+    return size > SUPERSLAB_BYTES ? round_up(size, SUPERSLAB_BYTES) : size;
+}
+
+void *large_grow(struct thread *thread, size_t size)
+{
+    struct pool *pool = thread->pool;
+    size_t room = growing_bytes(size + size / 2);
+    /* Relaxed: a figure. */
+    size_t units = atomic_load_explicit(&pool->segment->free_unit_count, memory_order_relaxed);
+    void *object = NULL;
+
+    if (units_for(room) <= units / GROWTH_SHARE) {
+        object = large_alloc_in(thread, pool, room, 0, NULL);
+    }
+    return object != NULL ? object : large_alloc_in(thread, pool, growing_bytes(size), 0, NULL);
+}
+
+void *large_grow_down(struct thread *thread, unit_t unit, size_t size)
+{
+    struct hak_region *heap = thread->heap;
+    struct slab *slab = &heap->slabs[unit];
+    size_t have = large_units(slab);
+    size_t more = units_for(size) - have;
+    unit_t from = (unit_t)(unit - more);
+
+    /* Wraps below the first unit; units_acquire_at refuses what is outside the segment. */
+    if (more > unit || !units_acquire_at(region_segment_of(&heap->area, unit), from, more)) {
+        return NULL;
+    }
+    memmove(region_address(&heap->area, from), region_address(&heap->area, unit),
+            have << UNIT_LOG2);
+    /* Relaxed: its holder is who calls; the unit is a body from here on. */
+    uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
+    atomic_store_explicit(&slab->head, head_freed(head), memory_order_relaxed);
+    mark(heap, from, have + more);
+    return region_address(&heap->area, from);
+}
+
 void large_free(struct thread *thread, unit_t unit, void *pointer)
 {
     struct hak_region *heap = thread->heap;
@@ -108,7 +159,7 @@ void large_free(struct thread *thread, unit_t unit, void *pointer)
     count_add(&thread->counts.large_frees, 1);
 }
 
-bool large_resize(struct thread *thread, unit_t unit, size_t size)
+static bool resize(struct thread *thread, unit_t unit, size_t size)
 {
     struct hak_region *heap = thread->heap;
     struct slab *slab = &heap->slabs[unit];
@@ -127,6 +178,13 @@ bool large_resize(struct thread *thread, unit_t unit, size_t size)
     }
     atomic_store_explicit(&slab->large_units, (uint32_t)want, memory_order_relaxed);
     return true;
+}
+
+bool large_resize(struct thread *thread, unit_t unit, size_t size)
+{
+    size_t have = large_units(&thread->heap->slabs[unit]) << UNIT_LOG2;
+
+    return (size > have && resize(thread, unit, growing_bytes(size))) || resize(thread, unit, size);
 }
 
 bool large_check(struct hak_region *heap, unit_t unit)

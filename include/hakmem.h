@@ -224,7 +224,8 @@ HAK_API void *hak_calloc(size_t count, size_t size) HAK_MALLOC_LIKE;
 /*
  * As realloc(3): NULL allocates; size 0 frees and returns NULL with errno kept. Stays in place
  * where the object is large enough and not more than twice too large; large objects grow in place
- * where the next units are free, and give units back in place. On failure the old object is
+ * where the next units are free, and give units back in place when more than a third is unused; one
+ * that has to move gets half as much again where a node has plenty. On failure the old object is
  * untouched. A pointer that is not a live object is misuse, found and reported as by hak_free: by
  * policy an abort, otherwise NULL with EINVAL. (A freed object that is still in a thread's cache
  * counts as live until it is sent back.)

@@ -16,8 +16,8 @@
  *
  * When. Each step follows a SuperSlab that became free, or units that were taken:
  *   - more dirty than a quarter of what is used, and than 32 MiB: down to 3/4 of that limit. Each
- *     SuperSlab that is missed soon afterwards raises the limit by two; that wears off with time.
- *     So a program that frees and takes the same gigabyte again and again pays for it once;
+ *     SuperSlab that is missed soon afterwards raises the limit by two, to 256 MiB more; that wears
+ *     off with time. So a program that frees and takes the same again and again pays for it once;
  *   - idle: once a second half of what lay dirty for the whole second (all of it when that is
  *     little). Memory that is freed and taken again within a second never goes.
  * A step gives back a bounded number of SuperSlabs, and as many as the caller just freed.
@@ -40,6 +40,8 @@
 
 /* SuperSlabs that stay whatever is used: 32 MiB. */
 #define KEEP_LEAST 16
+/* What was missed raises the limit by no more than this: 256 MiB. */
+#define SLACK_MOST 128
 /* SuperSlabs of one madvise call; also of one step. */
 #define PURGE_MOST 16
 /* That few idle SuperSlabs go at once. */
@@ -279,7 +281,8 @@ static size_t limit_of(const struct segment *segment)
     size_t free_now = min_size(free_units(segment), all_units(segment));
 
     return max_size(KEEP_LEAST, (all_units(segment) - free_now) / SUPERSLAB_UNITS / 4) +
-           atomic_load_explicit(&segment->giveback.slack, memory_order_relaxed);
+           min_size(SLACK_MOST,
+                    atomic_load_explicit(&segment->giveback.slack, memory_order_relaxed));
 }
 
 void giveback_regret(struct segment *segment)

@@ -12,7 +12,8 @@
  * whatever the region's size. (label UNITS-RUNS: word, then hint / hint, then word; all seq_cst.)
  *
  * Runs over 32 units begin at a SuperSlab: a search for neighbours in the set of wholly free
- * ones. They are claimed word by word in ascending order and rolled back on a conflict. Of
+ * ones, from the top down, so that what is small stays at the bottom and does not settle right
+ * behind, or in the place of, an object that grows and moves on. They are claimed word by word in ascending order and rolled back on a conflict. Of
  * several claims that meet, the one that is ahead in address goes on, so somebody succeeds; one
  * that found nothing while others were half-way looks again before it says no.
  */
@@ -317,29 +318,43 @@ static bool tail_free(const struct segment *segment, size_t superslab, size_t co
                mask;
 }
 
+/* The last SuperSlab not above at whose address is a multiple of so many. BITSET_NONE: none. */
+static size_t aligned_down(const struct segment *segment, size_t at, size_t step)
+{
+    /* Alignment is one of addresses, not of numbers in the segment. */
+    size_t over = ((segment->base >> SUPERSLAB_LOG2) + at) % step;
+
+    return over <= at ? at - over : BITSET_NONE;
+}
+
 /*
- * First SuperSlab, at an aligned place, of a run of whole free ones that are followed by tail free
- * units; BITSET_NONE. A run shorter than a SuperSlab (aligned to more than one) takes a whole one.
+ * The highest SuperSlab below a bound, at an aligned place, of a run of whole free ones that are
+ * followed by tail free units; BITSET_NONE. A run shorter than a SuperSlab (aligned to more than
+ * one) takes a whole one. *next: the bound for another search.
  */
-static size_t find_span(struct segment *segment, size_t from, size_t superslabs, size_t tail,
-                        size_t step)
+static size_t find_span(struct segment *segment, size_t below, size_t superslabs, size_t tail,
+                        size_t step, size_t *next)
 {
     struct bitset *whole = &segment->runs[SUPERSLAB_UNITS];
-    size_t at = bitset_find(whole, from);
+    size_t top = bitset_find_last(whole, below);
 
-    while (at != BITSET_NONE) {
-        /* Alignment is one of addresses, not of numbers in the segment. */
-        uintptr_t number = (segment->base >> SUPERSLAB_LOG2) + at;
-        at += round_up(number, step) - number;
-        size_t end = at + superslabs;
-        if (end > segment->superslab_count) {
-            break;
+    while (top != BITSET_NONE) {
+        size_t bottom = top;
+        while (bottom > 0 && top - bottom < superslabs + step && bitset_test(whole, bottom - 1)) {
+            bottom--; /* no further than what will surely do */
         }
-        size_t clear = bitset_first_clear(whole, at, end);
-        if (clear == end && tail_free(segment, end, tail)) {
-            return at;
+        /* The tail lies above the run, or in its last SuperSlab. */
+        size_t most = top + (tail_free(segment, top + 1, tail) ? 1 : 0);
+        size_t at = most >= superslabs ? aligned_down(segment, most - superslabs, step)
+                                       : BITSET_NONE;
+        if (at != BITSET_NONE && at >= bottom) {
+            if (tail_free(segment, at + superslabs, tail)) {
+                *next = at + superslabs - 1;
+                return at;
+            }
+            bottom = top; /* the set says of the last one what its word does not: without it */
         }
-        at = bitset_find(whole, clear + 1);
+        top = bottom > 0 ? bitset_find_last(whole, bottom) : BITSET_NONE;
     }
     return BITSET_NONE;
 }
@@ -348,7 +363,8 @@ static unit_t acquire_span_once(struct segment *segment, size_t count, size_t st
 {
     size_t superslabs = max_size(1, count / SUPERSLAB_UNITS);
     size_t tail = count > SUPERSLAB_UNITS ? count % SUPERSLAB_UNITS : 0;
-    size_t at = find_span(segment, 0, superslabs, tail, step);
+    size_t below = segment->superslab_count;
+    size_t at = find_span(segment, below, superslabs, tail, step, &below);
 
     while (at != BITSET_NONE) {
         if (take_span(segment, at * SUPERSLAB_UNITS, count)) {
@@ -360,7 +376,7 @@ static unit_t acquire_span_once(struct segment *segment, size_t count, size_t st
                 retract(segment, (uint32_t)s, SUPERSLAB_UNITS);
             }
         }
-        at = find_span(segment, at, superslabs, tail, step);
+        at = find_span(segment, below, superslabs, tail, step, &below);
     }
     return UNIT_NONE;
 }

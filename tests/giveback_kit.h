@@ -86,4 +86,21 @@ static inline void make_dirty(size_t bytes)
     hak_free(get(bytes));
 }
 
+/* The lowest SuperSlabs, by objects of one each: longer ones come from the other end. */
+static inline void make_dirty_low(size_t bytes)
+{
+    static void *parts[1024];
+    size_t count = 0;
+
+    for (size_t left = bytes; left > 0; count++) {
+        size_t part = min_size(left, 2 * MIB);
+        CHECK(count < 1024);
+        parts[count] = get(part);
+        left -= part;
+    }
+    while (count > 0) {
+        hak_free(parts[--count]);
+    }
+}
+
 #endif

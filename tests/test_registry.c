@@ -3,6 +3,7 @@
  * The registry: every live pointer is found, and none but live ones, at ten million objects; and
  * a look-up in 2 TiB of addresses costs what it costs in 1 GiB, counted in instructions.
  */
+#include "alloc/usable.h"
 #include "tests/region_kit.h"
 #include "tests/step_kit.h"
 
@@ -94,7 +95,7 @@ TEST(ten_million_live_objects_are_found_and_nothing_else)
     check_not_found();
     kit_in_thread(free_half, NULL);
     for (size_t n = 0; n < LIVE_OBJECTS; n++) {
-        size_t usable = hak_usable_size(live[n]);
+        size_t usable = usable_live(hak_region_default(), live[n]);
         if (usable != (leaves(n) ? 0 : rounded(size_of(n)))) {
             FAIL("object %zu, %s: usable %zu", n, leaves(n) ? "freed" : "live", usable);
         }
@@ -122,23 +123,28 @@ static void use_both_ends(hak_region *region)
     const struct region *area = &region->area;
     char *base = (char *)area->base;
     size_t filler = HAK_REGION_BYTES_MAX - 2 * MIB;
-    char *low = hak_region_malloc(region, filler); /* all but the last SuperSlab */
-    CHECK(low == base);
-    char *high = hak_region_malloc(region, 100);
-    CHECK(high != NULL && high >= base + filler && high < base + area->bytes);
-    CHECK_EQ(hak_region_usable_size(region, low), filler);
-    CHECK_EQ(hak_region_usable_size(region, high), 112);
-    CHECK_EQ(hak_region_usable_size(region, low + filler - 65536), 0); /* the large one's tail */
-    memset(high, 1, 100);
-    hak_region_free(region, low);
-    char *first = hak_region_malloc(region, 2 * MIB); /* a whole one: the last is not */
-    CHECK(first == base);
+    char *high = hak_region_malloc(region, filler); /* all but the first SuperSlab */
+    CHECK(high == base + 2 * MIB);
+    char *low = hak_region_malloc(region, 100);
+    CHECK(low != NULL && low >= base && low < high);
+    CHECK_EQ(hak_region_usable_size(region, high), filler);
+    CHECK_EQ(hak_region_usable_size(region, low), 112);
+    CHECK_EQ(hak_region_usable_size(region, high + filler - 65536), 0); /* the large one's tail */
+    memset(high + filler - 100, 1, 100);
+    memset(low, 1, 100);
+    hak_region_free(region, high);
+    char *first = hak_region_malloc(region, 2 * MIB); /* a whole one: the first is not */
+    CHECK(first == base + 2 * MIB);
     memset(first, 2, 2 * MIB);
     CHECK_EQ(hak_region_usable_size(region, first), 2 * MIB);
+    char *last = hak_region_malloc(region, 4 * MIB);
+    CHECK(last == base + area->bytes - 4 * MIB);
+    memset(last, 3, 4 * MIB);
+    hak_region_free(region, last);
     CHECK_EQ(hak_region_usable_size(region, base + area->bytes), 0);
     CHECK_EQ(hak_region_usable_size(region, base - 16), 0);
     hak_region_free(region, first);
-    hak_region_free(region, high);
+    hak_region_free(region, low);
     CHECK_EQ(kit_stats(region).misuses, 0);
 }
 
@@ -161,17 +167,18 @@ struct both_ends {
 static void place_both_ends(struct both_ends *ends, size_t bytes)
 {
     ends->region = kit_create(bytes, HAK_OFF);
-    ends->large[0] = hak_region_malloc(ends->region, MIB);
-    void *filler = hak_region_malloc(ends->region, bytes - 4 * MIB);
-    CHECK(ends->large[0] != NULL && filler != NULL);
-    ends->large[1] = hak_region_malloc(ends->region, 2 * MIB);
-    CHECK((uintptr_t)ends->large[1] == ends->region->area.base + bytes - 2 * MIB);
+    uintptr_t base = ends->region->area.base;
     ends->small[0] = hak_region_malloc(ends->region, 100);
-    CHECK((uintptr_t)ends->small[0] < ends->region->area.base + 2 * MIB);
-    hak_region_free(ends->region, ends->large[1]);
+    ends->large[0] = hak_region_malloc(ends->region, MIB);
+    CHECK(ends->large[0] != NULL && ends->small[0] != NULL);
+    CHECK((uintptr_t)ends->small[0] < base + 2 * MIB);
+    CHECK((uintptr_t)ends->large[0] < base + 2 * MIB);
+    /* Its tail leaves 17 units of the last SuperSlab: the shortest run for the next two. */
+    CHECK(hak_region_malloc(ends->region, 2 * MIB + 15 * UNIT_BYTES) != NULL);
     ends->large[1] = hak_region_malloc(ends->region, MIB);
     ends->small[1] = hak_region_malloc(ends->region, 200);
-    CHECK(ends->small[1] != NULL && ends->large[1] != NULL);
+    CHECK((uintptr_t)ends->small[1] >= base + bytes - 2 * MIB);
+    CHECK((uintptr_t)ends->large[1] >= base + bytes - 2 * MIB);
 }
 
 static void look_up(void *argument)
