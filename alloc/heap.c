@@ -22,10 +22,15 @@
 /* More than the threads that a node can have would fill, whatever its size. */
 #define MAGAZINES_MAX ((size_t)1 << 19)
 #define THREAD_SLOTS_READY_MIN 4
+/* A slot a unit, within these and THREAD_SLOTS_MAX: addresses are counted too (RLIMIT_AS). */
+#define THREAD_SLOTS_MIN ((size_t)256)
 #define THREAD_SLOTS_READY_MAX 256
 /* What the caches and the page boxes of a node may hold, in 1/1,000 of its segment. */
 #define CACHED_SHARE 20
 #define BOXED_SHARE 10
+/* Where memory is taken as it is used the segment's size says little about what may be held. */
+#define CACHED_LOOSE_BYTES ((size_t)128 << 20)
+#define BOXED_LOOSE_BYTES ((size_t)64 << 20)
 #define BATCH_BYTES_MIN ((size_t)4 << 10)
 #define BATCH_BYTES_MAX ((size_t)512 << 10)
 
@@ -173,15 +178,16 @@ static int place_slots(struct hak_region *heap, struct pool *pool, struct hak_er
     size_t share = ((size_t)pool->unit_count << UNIT_LOG2) / 10000 * THREAD_SHARE;
     size_t ready = min_size(THREAD_SLOTS_READY_MAX,
                             max_size(THREAD_SLOTS_READY_MIN, share / sizeof(struct thread)));
-    size_t set = bitset_bytes(THREAD_SLOTS_MAX);
-    unsigned char *memory = table(heap, set + THREAD_SLOTS_MAX * sizeof(struct thread),
+    size_t count = min_size(THREAD_SLOTS_MAX, max_size(THREAD_SLOTS_MIN, pool->unit_count));
+    size_t set = bitset_bytes(count);
+    unsigned char *memory = table(heap, set + count * sizeof(struct thread),
                                   set + ready * sizeof(struct thread), pool->segment->node,
                                   "thread slots", error);
 
     if (memory == NULL) {
         return error->code;
     }
-    bitset_place(&pool->slots.free, memory, THREAD_SLOTS_MAX);
+    bitset_place(&pool->slots.free, memory, count);
     bitset_fill(&pool->slots.free);
     pool->slots.memory = memory + set;
     pool->slots.ready = (uint32_t)ready;
@@ -203,6 +209,10 @@ static int place_pool(struct hak_region *heap, uint32_t index, struct hak_error 
     pool->batch_bytes = min_size(BATCH_BYTES_MAX, max_size(BATCH_BYTES_MIN, bytes >> 12));
     pool->cached_bytes_limit = bytes / 1000 * CACHED_SHARE;
     pool->boxed_bytes_limit = bytes / 1000 * BOXED_SHARE;
+    if (!heap->area.prefault) {
+        pool->cached_bytes_limit = min_size(pool->cached_bytes_limit, CACHED_LOOSE_BYTES);
+        pool->boxed_bytes_limit = min_size(pool->boxed_bytes_limit, BOXED_LOOSE_BYTES);
+    }
     code = place_partial(heap, pool, error);
     if (code == 0) {
         code = place_magazines(heap, pool, error);

@@ -6,6 +6,7 @@
  *   preload.c           malloc's names: hits as in front.c, and where else a pointer may belong
  *   preload_new.c       C++'s operators new and delete; preload_new_forms.c those made from them
  *   preload_tell.c      what the C library tells of its heap: mallinfo2, malloc_info, ...
+ *   preload_lock.c      mlockall, which is not meant for addresses that nobody uses
  *   preload_start.c     the region's coming into being, at the first allocation that can be
  *   preload_early.c     memory for those before it
  *   preload_libc.c      the C library's own allocator: its pointers, and it as a last resort

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -98,7 +99,20 @@ static bool read_word(uintptr_t address, size_t *word)
     struct iovec here = {.iov_base = word, .iov_len = sizeof(*word)};
     struct iovec there = {.iov_base = (void *)address, .iov_len = sizeof(*word)};
 
-    return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (ssize_t)sizeof(*word);
+    if (process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (ssize_t)sizeof(*word)) {
+        return true;
+    }
+    if (errno == EFAULT) {
+        return false;
+    }
+    /* A filter forbids it. Then at least what is mapped, which mincore(2) tells. */
+    unsigned char resident;
+    size_t page = os_page_bytes();
+    if (mincore((void *)round_down(address, page), page, &resident) != 0) {
+        return false;
+    }
+    memcpy(word, (const void *)address, sizeof(*word));
+    return true;
 }
 
 static bool is_chunk_size(size_t bytes)

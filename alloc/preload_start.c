@@ -9,6 +9,7 @@
  */
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "alloc/preload.h"
@@ -20,13 +21,34 @@
 /* The first part of a segment that is not faulted in stays on small pages. */
 #define SMALL_PAGES_BYTES ((size_t)4 << 20)
 
+/* Of a limited number of addresses the region takes one part in so many, but at least so much. */
+#define ADDRESS_SHARE 4
+#define LIMITED_BYTES_MIN ((size_t)8 << 20)
+
 enum { NOT_YET, GOING_ON, OVER };
 static _Atomic unsigned progress;
+
+/* Addresses that the process may have: RLIMIT_AS counts all of them, RLIMIT_DATA those that can be
+ * written. */
+static size_t most_addresses(void)
+{
+    size_t most = SIZE_MAX;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_AS, &limit) == 0) {
+        most = min_size(most, limit.rlim_cur);
+    }
+    if (getrlimit(RLIMIT_DATA, &limit) == 0) {
+        most = min_size(most, limit.rlim_cur);
+    }
+    return most;
+}
 
 /*
  * What suits a program that was not written for it, where nobody said otherwise: addresses for
  * as much as the machine has, memory as it is used, transparent huge pages, every node of the
- * machine before an allocation fails. Of reserved huge pages half of those that are free: a
+ * machine before an allocation fails. A process that may not have as many addresses gets a part of
+ * those it may, and the C library for the rest. Of reserved huge pages half of those that are free: a
  * program may well start another one, and a child of fork needs some for what it writes.
  */
 static void suit(struct settings *settings)
@@ -53,6 +75,13 @@ static void suit(struct settings *settings)
         settings->size_bytes = half != 0 ? half : settings->size_bytes;
     } else if (!settings->prefault) {
         size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+        size_t most = most_addresses() / ADDRESS_SHARE;
+        if (most < bytes) {
+            bytes = max_size(round_down(most, SUPERSLAB_BYTES), LIMITED_BYTES_MIN);
+            if (!(given & GIVEN_EXHAUSTED)) {
+                settings->exhausted = HAK_EXHAUSTED_LIBC;
+            }
+        }
         settings->size_bytes = min_size(round_up(max_size(bytes, 1), SUPERSLAB_BYTES),
                                         HAK_REGION_BYTES_MAX);
     }

@@ -131,8 +131,8 @@ HAK_API void malloc_stats(void)
             (unsigned long long)stats.libc_bytes);
 }
 
-/* Some programs trim after every few frees. Caches are given back for it ten times a second at
- * most: what they hold is little, and costs a refill each. */
+/* Some programs trim after every few frees. Ten times a second at most caches are given back for it,
+ * which costs a refill each, and the registry is gone through. */
 static bool is_time(void)
 {
     static _Atomic uint64_t next_ns;
@@ -149,7 +149,7 @@ HAK_API int malloc_trim(size_t pad)
 {
     struct hak_region *heap = atomic_load_explicit(&heap_default, memory_order_acquire);
     int saved = errno;
-    size_t given;
+    size_t given = 0;
 
     if (heap == NULL) {
         return 0;
@@ -160,8 +160,9 @@ HAK_API int malloc_trim(size_t pad)
             thread_drain(thread);
         }
         thread_reclaim_idle(heap, thread);
+        given = giveback_parts(&heap->area);
     }
-    given = giveback_now(&heap->area, pad);
+    given += giveback_now(&heap->area, pad);
     errno = saved;
     return given != 0;
 }

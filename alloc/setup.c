@@ -15,7 +15,7 @@
 #include "region/errlog.h"
 
 /* A program that leaves the size open gets no region smaller than this. */
-#define WHOLE_PROGRAM_BYTES_MIN ((size_t)64 << 20)
+#define WHOLE_PROGRAM_BYTES_MIN ((size_t)8 << 20)
 
 /* Set-up is one at a time; allocation never takes this lock. */
 static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -202,11 +202,15 @@ int setup_whole_program(void (*suit)(struct settings *settings))
         suit(&settings);
         code = create(&settings, 0, &heap, &error);
     }
-    /* As much as the machine has can be more than this process may (RLIMIT_AS, or a kernel that
-     * promises no more than it has): whoever did not say how much gets what there is. */
-    while (code == -ENOMEM && !(settings.given & GIVEN_SIZE) &&
-           settings.size_bytes >= 2 * WHOLE_PROGRAM_BYTES_MIN) {
-        settings.size_bytes = round_down(settings.size_bytes / 2, SUPERSLAB_BYTES);
+    /* As much as the machine has can be more than the kernel promises (overcommit_memory = 2).
+     * Then a small part of it, so that the program can fork, and the C library for the rest. */
+    for (size_t part = 16; code == -ENOMEM && !(settings.given & GIVEN_SIZE) &&
+                           settings.size_bytes >= part * WHOLE_PROGRAM_BYTES_MIN;
+         part = 2) {
+        settings.size_bytes = round_down(settings.size_bytes / part, SUPERSLAB_BYTES);
+        if (!(settings.given & GIVEN_EXHAUSTED)) {
+            settings.exhausted = HAK_EXHAUSTED_LIBC;
+        }
         code = create(&settings, 0, &heap, &error);
     }
     whole_program = code == 0;

@@ -273,6 +273,52 @@ static size_t purge(struct region *region, struct segment *segment, size_t goal,
     return bytes;
 }
 
+/* Free units that were used, of a SuperSlab that others have a part of. */
+static size_t purge_parts(struct segment *segment, uint32_t superslab)
+{
+    struct registry_entry *entry = &segment->registry[superslab];
+    uint32_t free_now = registry_free_units(entry, memory_order_seq_cst);
+    uint32_t left = free_now != ALL_UNITS ? free_now & touched_units(segment, superslab) : 0;
+    size_t bytes = 0;
+
+    while (left != 0 && begin(segment)) {
+        unsigned first = (unsigned)__builtin_ctz(left);
+        uint32_t above = ~(left >> first);
+        unsigned count = above != 0 ? (unsigned)__builtin_ctz(above) : SUPERSLAB_UNITS;
+        uint32_t mask = (uint32_t)((((uint64_t)1 << count) - 1) << first);
+        left &= ~mask;
+        if (units_claim_free(segment, superslab, first, count)) {
+            uintptr_t at = segment->base + ((uintptr_t)superslab << SUPERSLAB_LOG2) +
+                           ((uintptr_t)first << UNIT_LOG2);
+            atomic_fetch_add_explicit(&segment->giveback.calls, 1, memory_order_relaxed);
+            if (os_discard((void *)at, (size_t)count << UNIT_LOG2) == 0) {
+                bytes += (size_t)count << UNIT_LOG2;
+                /* Relaxed: these bits are ours; taken_units hands them on. */
+                atomic_fetch_and_explicit(&entry->touched_units, ~mask, memory_order_relaxed);
+            }
+            units_return_free(segment, superslab, first, count);
+        }
+        end(segment);
+    }
+    atomic_fetch_add_explicit(&segment->giveback.bytes, bytes, memory_order_relaxed);
+    return bytes;
+}
+
+size_t giveback_parts(struct region *region)
+{
+    int saved = errno;
+    size_t bytes = 0;
+
+    for (uint32_t n = 0; n < region->segment_count; n++) {
+        struct segment *segment = &region->segments[n];
+        for (uint32_t s = 0; giveback_on(segment) && s < segment->superslab_count; s++) {
+            bytes += purge_parts(segment, s);
+        }
+    }
+    errno = saved;
+    return bytes;
+}
+
 /* ---- when ----------------------------------------------------------------------------------- */
 
 /* SuperSlabs that may lie dirty. */

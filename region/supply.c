@@ -84,16 +84,21 @@ uint64_t supply_ordinary(int node)
 {
     char path[PATH_BYTES], text[4096];
     uint64_t there = 0;
+    bool known = false;
     snprintf(path, sizeof path, TOPOLOGY_SYSFS "/node%d/meminfo", node);
-    if (sysfs_read(path, text, sizeof text) > 0)
+    if (sysfs_read(path, text, sizeof text) > 0) {
         there = count_meminfo(text);
+        known = true;
+    }
     /* A virtual machine may be given its memory bit by bit: the node's figures are then what has
      * come so far, the machine's what it may have. */
     if (single_memory_node() && sysfs_read("/proc/meminfo", text, sizeof text) > 0) {
         uint64_t whole = count_meminfo(text);
         there = whole > there ? whole : there;
+        known = true;
     }
-    return there;
+    /* Without /sys and /proc nobody can tell before the pages are asked for. */
+    return known ? there : UINT64_MAX;
 }
 
 bool supply_thp(void)

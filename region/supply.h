@@ -27,7 +27,8 @@ uint64_t supply_unpromised(enum hak_pages pages);
 void supply_pool_path(int node, enum hak_pages pages, const char *file, char *path, size_t bytes);
 
 /* Bytes of ordinary memory that the node can hand out without swapping, roughly: free, file
- * pages, reclaimable slab, less a reserve that keeps the kernel from killing. */
+ * pages, reclaimable slab, less a reserve that keeps the kernel from killing. UINT64_MAX where
+ * neither /sys nor /proc tells. */
 uint64_t supply_ordinary(int node);
 
 /* Whether MADV_HUGEPAGE has an effect. */

@@ -273,14 +273,24 @@ static size_t give_back(struct segment *segment, size_t first, size_t count)
     return emptied;
 }
 
+bool units_claim_free(struct segment *segment, uint32_t superslab, unsigned first, unsigned count)
+{
+    return take_exactly(segment, superslab, unit_mask(first, count));
+}
+
+void units_return_free(struct segment *segment, uint32_t superslab, unsigned first, unsigned count)
+{
+    give_back(segment, (size_t)superslab * SUPERSLAB_UNITS + first, count);
+}
+
 bool units_claim_superslab(struct segment *segment, uint32_t superslab)
 {
-    return take_exactly(segment, superslab, ALL_UNITS);
+    return units_claim_free(segment, superslab, 0, SUPERSLAB_UNITS);
 }
 
 void units_return_superslab(struct segment *segment, uint32_t superslab)
 {
-    give_back(segment, (size_t)superslab * SUPERSLAB_UNITS, SUPERSLAB_UNITS);
+    units_return_free(segment, superslab, 0, SUPERSLAB_UNITS);
 }
 
 static bool take_span(struct segment *segment, size_t first, size_t count)

@@ -30,6 +30,9 @@ void units_release(struct region *region, unit_t first, size_t count);
  * its units still count as free. Given back, it is dirty where it was touched. */
 bool units_claim_superslab(struct segment *segment, uint32_t superslab);
 void units_return_superslab(struct segment *segment, uint32_t superslab);
+/* The same for some neighbouring units of it, counted from its first. */
+bool units_claim_free(struct segment *segment, uint32_t superslab, unsigned first, unsigned count);
+void units_return_free(struct segment *segment, uint32_t superslab, unsigned first, unsigned count);
 
 /* Length in units of the longest run that one object could have now. A walk over the free
  * SuperSlabs, for figures and for the record of an exhausted allocation. */

@@ -268,6 +268,41 @@ TEST(nothing_goes_while_memory_is_scarce)
     kit_close();
 }
 
+TEST(parts_of_superslabs_go_when_asked_and_read_as_zeroes)
+{
+    struct region *region = open_still(256 * MIB);
+    static char *objects[400];
+    size_t left = 0;
+
+    for (size_t n = 0; n < 400; n++) {
+        objects[n] = get(300 * KIB);
+    }
+    for (size_t n = 0; n < 400; n++) {
+        if (n % 6 == 0) {
+            left += hak_usable_size(objects[n]);
+            memset(objects[n], 5, 300 * KIB);
+        } else {
+            hak_free(objects[n]);
+        }
+    }
+    (void)giveback_now(region, 0);
+    CHECK_GE(region_resident(region), 2 * left); /* whole SuperSlabs are few */
+    CHECK(giveback_parts(region) > 0);
+    CHECK_LE(region_resident(region), left);
+    CHECK_EQ(giveback_parts(region), 0);
+    for (size_t n = 0; n < 400; n += 6) {
+        CHECK(objects[n][0] == 5 && objects[n][300 * KIB - 1] == 5);
+    }
+    char *zeroed = hak_calloc(1, 320 * KIB);
+    CHECK(zeroed != NULL && zeroed[0] == 0 && zeroed[320 * KIB - 1] == 0);
+    hak_free(zeroed);
+    for (size_t n = 0; n < 400; n += 6) {
+        hak_free(objects[n]);
+    }
+    kit_check(NULL);
+    kit_close();
+}
+
 /* ---- what is idle goes with time ------------------------------------------------------------ */
 
 TEST(half_of_what_lies_idle_goes_a_tick_and_the_rest_at_once_when_it_is_little)
