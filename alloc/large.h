@@ -18,8 +18,8 @@ void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size
  * small part of what the node has free; otherwise NULL. Memory that is never touched costs only
  * addresses. */
 void *large_grow(struct thread *thread, size_t size);
-/* The same with what lies right before the object: it moves there, and goes on to where it was. NULL
- * where that is taken. */
+/* The same with what lies right before the object: it moves there, and goes on to where it was.
+ * NULL where that is taken. */
 void *large_grow_down(struct thread *thread, unit_t unit, size_t size);
 /* The unit is a large head. Reports what is not the object's start or was freed already. */
 void large_free(struct thread *thread, unit_t unit, void *pointer);

@@ -48,8 +48,8 @@ static size_t most_addresses(void)
  * What suits a program that was not written for it, where nobody said otherwise: addresses for
  * as much as the machine has, memory as it is used, transparent huge pages, every node of the
  * machine before an allocation fails. A process that may not have as many addresses gets a part of
- * those it may, and the C library for the rest. Of reserved huge pages half of those that are free: a
- * program may well start another one, and a child of fork needs some for what it writes.
+ * those it may, and the C library for the rest. Of reserved huge pages half of those that are
+ * free: a program may well start another one, and a child of fork needs some for what it writes.
  */
 static void suit(struct settings *settings)
 {

@@ -131,8 +131,8 @@ HAK_API void malloc_stats(void)
             (unsigned long long)stats.libc_bytes);
 }
 
-/* Some programs trim after every few frees. Ten times a second at most caches are given back for it,
- * which costs a refill each, and the registry is gone through. */
+/* Some programs trim after every few frees. Ten times a second at most caches are given back for
+ * it, which costs a refill each, and the registry is gone through. */
 static bool is_time(void)
 {
     static _Atomic uint64_t next_ns;

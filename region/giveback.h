@@ -22,8 +22,8 @@ void giveback_open(struct region *region);
  */
 size_t giveback_now(struct region *region, size_t keep_bytes);
 
-/* The same for free units of SuperSlabs that are partly in use: they do not go by themselves. A walk
- * over the registry, for malloc_trim. */
+/* The same for free units of SuperSlabs that are partly in use: they do not go by themselves. A
+ * walk over the registry, for malloc_trim. */
 size_t giveback_parts(struct region *region);
 
 /* Bytes that had memory behind them and were given back, since the region was made. */

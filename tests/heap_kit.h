@@ -108,8 +108,7 @@ static inline void kit_check_empty(void)
     CHECK_EQ(stats.misuses, 0);
     for (uint32_t n = 0; n < heap->pool_count; n++) {
         CHECK_EQ(bitset_count(&heap->pools[n].magazines.free), heap->pools[n].magazines.count);
-        CHECK_EQ(bitset_count(&heap->pools[n].slots.free),
-                 heap->pools[n].slots.free.bit_count[0]);
+        CHECK_EQ(bitset_count(&heap->pools[n].slots.free), heap->pools[n].slots.free.bit_count[0]);
     }
 }
 

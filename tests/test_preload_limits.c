@@ -13,7 +13,7 @@
 /* ---- fewer addresses than the machine has memory --------------------------------------------- */
 
 static struct {
-    int resource;
+    bool data;
     rlim_t bytes;
 } limit;
 
@@ -22,16 +22,16 @@ static void limited(void *name)
     struct rlimit both = {.rlim_cur = limit.bytes, .rlim_max = limit.bytes};
     static const char *const none[] = {NULL};
 
-    CHECK_EQ(setrlimit(limit.resource, &both), 0);
+    CHECK_EQ(setrlimit(limit.data ? RLIMIT_DATA : RLIMIT_AS, &both), 0);
     kit_inside_run(name, KIT_HAKMEM, none);
 }
 
 /* In a child, since the limit is there for good. */
-static void run_limited(const char *name, int resource, size_t bytes)
+static void run_limited(const char *name, bool data, size_t bytes)
 {
     static struct harness_result result;
 
-    limit.resource = resource;
+    limit.data = data;
     limit.bytes = bytes;
     harness_child(limited, (void *)name, &result);
     kit_expect_ok(&result, name);
@@ -77,8 +77,8 @@ TEST(a_process_of_few_addresses_has_a_small_region_and_the_c_library)
     static const size_t sizes[] = {100 * MIB, 200 * MIB, 2048 * MIB};
 
     for (unsigned n = 0; n < 3; n++) {
-        run_limited("more_than_its_region_holds", RLIMIT_AS, sizes[n]);
-        run_limited("more_than_its_region_holds", RLIMIT_DATA, sizes[n]);
+        run_limited("more_than_its_region_holds", false, sizes[n]);
+        run_limited("more_than_its_region_holds", true, sizes[n]);
     }
 }
 
@@ -132,7 +132,7 @@ PRELOADED(a_buffer_grows_to_a_tenth_of_a_small_region_between_others, "HAKMEM_RE
     grow_between(100 * MIB, 512 * KIB, 300000);
 }
 
-/* ---- what is freed goes back ------------------------------------------------------------------ */
+/* ---- what is freed goes back ----------------------------------------------------------------- */
 
 CONTRACT(rounds_of_much_memory_leave_little_behind)
 {
