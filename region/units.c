@@ -15,7 +15,8 @@
  * ones, from the top down, so that what is small stays at the bottom and does not settle right
  * behind, or in the place of, an object that grows and moves on. They are claimed word by word in
  * ascending order and rolled back on a conflict. Of several claims that meet, the one that is
- * ahead in address goes on, so somebody succeeds; one that found nothing while others were half-way looks again before it says no.
+ * ahead in address goes on, so somebody succeeds; one that found nothing while others were
+ * half-way looks again before it says no.
  */
 #include "region/units.h"
 
