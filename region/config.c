@@ -150,6 +150,10 @@ enum {
     VARIABLES
 };
 
+_Static_assert(GIVEN_SIZE == 1U << REGION_SIZE && GIVEN_PAGES == 1U << PAGES &&
+                   GIVEN_PREFAULT == 1U << PREFAULT && GIVEN_EXHAUSTED == 1U << EXHAUSTED,
+               "a bit a variable");
+
 static const struct variable table[VARIABLES] = {
     [REGION_SIZE] = {"HAKMEM_REGION_SIZE", KIND_SIZE, "256M", 2 * MIB, 2 * TIB, "bytes", NULL,
                      set_size, "Size of the region, shared out evenly over its nodes."},
@@ -410,33 +414,13 @@ static const char *environment(const struct variable *variable)
     return text != NULL && *text != '\0' ? text : NULL;
 }
 
-static void note_given(unsigned index, struct settings *out)
-{
-    switch (index) {
-    case REGION_SIZE:
-        out->given |= GIVEN_SIZE;
-        break;
-    case PAGES:
-        out->given |= GIVEN_PAGES;
-        break;
-    case PREFAULT:
-        out->given |= GIVEN_PREFAULT;
-        break;
-    case EXHAUSTED:
-        out->given |= GIVEN_EXHAUSTED;
-        break;
-    default:
-        break;
-    }
-}
-
 static int take_variable(unsigned index, struct settings *out, struct hak_error *error)
 {
     const struct variable *variable = &table[index];
     const char *text = environment(variable);
     uint64_t used = 0;
     if (text != NULL)
-        note_given(index, out);
+        out->given |= 1U << index;
     int code = read_variable(variable, text != NULL ? text : variable->fallback, out, &used);
     if (code == 1)
         warn_clamped(variable, text, used);
@@ -534,7 +518,7 @@ int config_resolve(const struct hak_config *user, struct settings *out, struct h
         bool taken = false;
         int code = user == NULL ? 0 : take_field(index, user, out, error, &taken);
         if (code == 0 && taken)
-            note_given(index, out);
+            out->given |= 1U << index;
         else if (code == 0)
             code = take_variable(index, out, error);
         if (code != 0)

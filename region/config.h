@@ -20,8 +20,9 @@
 /* Layers that HAKMEM_LAYERS can leave out, to measure what each brings. */
 enum config_layer { LAYER_CACHE = 1, LAYER_PAGEBOX = 2, LAYER_WARMPOOL = 4, LAYER_ALL = 7 };
 
-/* What the caller or the environment said something about; the rest are defaults. */
-enum config_given { GIVEN_SIZE = 1, GIVEN_PAGES = 2, GIVEN_PREFAULT = 4, GIVEN_EXHAUSTED = 8 };
+/* What the caller or the environment said something about; the rest are defaults. Bit n is for the
+ * table's variable n; these are those that somebody asks about. */
+enum config_given { GIVEN_SIZE = 1, GIVEN_PAGES = 2, GIVEN_PREFAULT = 8, GIVEN_EXHAUSTED = 64 };
 
 struct settings {
     size_t size_bytes;
