@@ -16,7 +16,8 @@
 
 /* mallopt(3): 80 * sizeof(size_t) / 4. */
 #define MXFAST_MOST 160
-#define TRIM_NS 100000000U
+#define TRIM_CACHES_NS 100000000U
+#define TRIM_PARTS_NS 1000000000U
 
 /* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the C library's names are
  * reserved ones. */
@@ -131,17 +132,19 @@ HAK_API void malloc_stats(void)
             (unsigned long long)stats.libc_bytes);
 }
 
-/* Some programs trim after every few frees. Ten times a second at most caches are given back for
- * it, which costs a refill each, and the registry is gone through. */
-static bool is_time(void)
+/*
+ * Some programs trim after every few frees. Ten times a second at most caches are given back for
+ * it, which costs a refill each, and once a second at most the registry is gone through for free
+ * parts, which costs a page fault for each that is taken again.
+ */
+static bool is_time(_Atomic uint64_t *next_ns, uint64_t between_ns)
 {
-    static _Atomic uint64_t next_ns;
     uint64_t now = os_coarse_ns();
-    uint64_t next = atomic_load_explicit(&next_ns, memory_order_relaxed);
+    uint64_t next = atomic_load_explicit(next_ns, memory_order_relaxed);
 
     /* Relaxed: of two threads at once, one does it. */
     return now >= next &&
-           atomic_compare_exchange_strong_explicit(&next_ns, &next, now + TRIM_NS,
+           atomic_compare_exchange_strong_explicit(next_ns, &next, now + between_ns,
                                                    memory_order_relaxed, memory_order_relaxed);
 }
 
@@ -149,17 +152,20 @@ HAK_API int malloc_trim(size_t pad)
 {
     struct hak_region *heap = atomic_load_explicit(&heap_default, memory_order_acquire);
     int saved = errno;
+    static _Atomic uint64_t next_caches_ns, next_parts_ns;
     size_t given = 0;
 
     if (heap == NULL) {
         return 0;
     }
-    if (is_time()) {
+    if (is_time(&next_caches_ns, TRIM_CACHES_NS)) {
         struct thread *thread = thread_current_free(heap);
         if (thread != NULL) {
             thread_drain(thread);
         }
         thread_reclaim_idle(heap, thread);
+    }
+    if (is_time(&next_parts_ns, TRIM_PARTS_NS)) {
         given = giveback_parts(&heap->area);
     }
     given += giveback_now(&heap->area, pad);
