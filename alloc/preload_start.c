@@ -19,7 +19,7 @@
 #include "region/supply.h"
 
 /* The first part of a segment that is not faulted in stays on small pages. */
-#define SMALL_PAGES_BYTES ((size_t)4 << 20)
+#define SMALL_PAGES_BYTES ((size_t)64 << 20)
 
 /* Of a limited number of addresses the region takes one part in so many, but at least so much. */
 #define ADDRESS_SHARE 4
