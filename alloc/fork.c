@@ -23,48 +23,57 @@ static void lose(struct hak_region *heap)
     }
 }
 
-/* What a purge holds would be lost to the child. */
-static void before(void)
+static void for_each(void (*step)(struct hak_region *heap))
 {
-    lock_set_up();
     for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
         struct hak_region *heap = atomic_load_explicit(&heap_all[id], memory_order_acquire);
         if (heap != NULL) {
-            giveback_before_fork(&heap->area);
+            step(heap);
         }
     }
 }
 
+/* What a purge holds would be lost to the child. */
+static void hold(struct hak_region *heap)
+{
+    giveback_before_fork(&heap->area);
+}
+
+static void resume(struct hak_region *heap)
+{
+    giveback_in_parent(&heap->area);
+}
+
+static void put_right(struct hak_region *heap)
+{
+    thread_orphan(heap);
+    if (!heap->area.backing.fork_inherits) {
+        lose(heap);
+        return;
+    }
+    for (uint32_t n = 0; n < heap->area.segment_count; n++) {
+        /* Claims that threads of the parent had half done never end here. */
+        atomic_store_explicit(&heap->area.segments[n].spans_in_flight, 0, memory_order_relaxed);
+    }
+    giveback_in_child(&heap->area);
+}
+
+static void before(void)
+{
+    lock_set_up();
+    for_each(hold);
+}
+
 static void in_parent(void)
 {
-    for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
-        struct hak_region *heap = atomic_load_explicit(&heap_all[id], memory_order_acquire);
-        if (heap != NULL) {
-            giveback_in_parent(&heap->area);
-        }
-    }
+    for_each(resume);
     unlock_set_up();
 }
 
 static void in_child(void)
 {
     errlog_after_fork();
-    for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
-        struct hak_region *heap = atomic_load_explicit(&heap_all[id], memory_order_acquire);
-        if (heap == NULL) {
-            continue;
-        }
-        thread_orphan(heap);
-        if (!heap->area.adopted && !heap->area.backing.fork_inherits) {
-            lose(heap);
-            continue;
-        }
-        for (uint32_t n = 0; n < heap->area.segment_count; n++) {
-            /* Claims that threads of the parent had half done never end here. */
-            atomic_store_explicit(&heap->area.segments[n].spans_in_flight, 0, memory_order_relaxed);
-        }
-        giveback_in_child(&heap->area);
-    }
+    for_each(put_right);
     unlock_set_up();
 }
 

@@ -15,10 +15,10 @@ void *large_alloc(struct thread *thread, size_t size, size_t alignment, bool *ze
 void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size_t alignment,
                      bool *zeroed);
 /* For an object that grows and has to move: half as much again, for the next times, where that is a
- * small part of what the node has free; otherwise NULL. Memory that is never touched costs only
- * addresses. */
+ * small part of what the node has free; otherwise the size itself, or NULL. Without prefault,
+ * memory that is never touched costs only addresses. */
 void *large_grow(struct thread *thread, size_t size);
-/* The same with what lies right before the object: it moves there, and goes on to where it was.
+/* The size, with what lies right before the object: it moves there, and goes on to where it was.
  * NULL where that is taken. */
 void *large_grow_down(struct thread *thread, unit_t unit, size_t size);
 /* The unit is a large head. Reports what is not the object's start or was freed already. */

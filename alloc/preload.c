@@ -73,7 +73,8 @@ void preload_free(void *pointer)
     libc_not_first();
 }
 
-size_t preload_bytes(void *pointer)
+/* The bytes that can be used behind a pointer, wherever it belongs; 0 for none of ours. */
+static size_t bytes_of(void *pointer)
 {
     if (pointer == NULL || is_ours(pointer)) {
         return hak_usable_size(pointer);
@@ -121,7 +122,7 @@ HAK_API void *calloc(size_t count, size_t size)
 static HAK_NOINLINE void *move(void *pointer, size_t size)
 {
     bool of_libc = !is_ours(pointer) && !early_has(pointer);
-    size_t have = preload_bytes(pointer);
+    size_t have = bytes_of(pointer);
     void *moved;
 
     if (size == 0) {
@@ -253,7 +254,7 @@ HAK_API void *pvalloc(size_t size)
 
 HAK_API size_t malloc_usable_size(void *pointer)
 {
-    return preload_bytes(pointer);
+    return bytes_of(pointer);
 }
 
 /* glibc took it out of its headers in 2.26; older programs may still ask for it. */

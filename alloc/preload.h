@@ -4,7 +4,7 @@
  * plus the rooms alloc/preload*.c, which no other library has:
  *
  *   preload.c           malloc's names: hits as in front.c, and where else a pointer may belong
- *   preload_new.c       C++'s operators new and delete; preload_new_forms.c those made from them
+ *   preload_new.c       C++'s operators new and delete
  *   preload_tell.c      what the C library tells of its heap: mallinfo2, malloc_info, ...
  *   preload_lock.c      mlockall, which is not meant for addresses that nobody uses
  *   preload_start.c     the region's coming into being, at the first allocation that can be
@@ -67,8 +67,6 @@ void *libc_instead(size_t alignment, size_t size, bool zeroed, bool asked);
 
 /* ---- preload.c ---- */
 
-/* The pointer's bytes that can be used, wherever it belongs; 0 for none of ours. */
-size_t preload_bytes(void *pointer);
 /* As malloc, aligned_alloc and calloc where the bin had nothing. alignment 0: none asked. */
 HAK_NOINLINE void *preload_alloc(size_t alignment, size_t size, bool zeroed);
 /* As aligned_alloc; alignment: a power of two. */

@@ -95,11 +95,10 @@ static HAK_COLD void *new_failed(size_t size)
 
 static HAK_COLD void *new_aligned_failed(size_t size, size_t alignment)
 {
-    new_aligned_fn function = (new_aligned_fn)next("_ZnwmSt11align_val_t");
-
     if (size > PTRDIFF_MAX) {
         return new_failed(size); /* libstdc++ rounds such a size up to the alignment, to 0 */
     }
+    new_aligned_fn function = (new_aligned_fn)next("_ZnwmSt11align_val_t");
     if (function == NULL) {
         nobody_catches();
     }
@@ -116,11 +115,10 @@ static HAK_COLD void *nothrow_failed(const char *name, size_t size, const void *
 static HAK_COLD void *aligned_nothrow_failed(const char *name, size_t size, size_t alignment,
                                              const void *nothrow)
 {
-    new_aligned_nothrow_fn function = (new_aligned_nothrow_fn)next(name);
-
     if (size > PTRDIFF_MAX) {
         return nothrow_failed("_ZnwmRKSt9nothrow_t", size, nothrow); /* as above */
     }
+    new_aligned_nothrow_fn function = (new_aligned_nothrow_fn)next(name);
     return function != NULL ? function(size, alignment, nothrow) : NULL;
 }
 

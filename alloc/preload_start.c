@@ -44,6 +44,28 @@ static size_t most_addresses(void)
     return most;
 }
 
+/* Less than the machine has, and the C library for the rest. */
+static void take_less(struct settings *settings, size_t bytes)
+{
+    settings->size_bytes = bytes;
+    if (!(settings->given & GIVEN_EXHAUSTED)) {
+        settings->exhausted = HAK_EXHAUSTED_LIBC;
+    }
+}
+
+/* As much as the machine has can be more than the kernel promises (overcommit_memory = 2). Then a
+ * small part of it, so that the program can fork; half of that, and so on. */
+static bool shrink(struct settings *settings, unsigned failures)
+{
+    size_t part = failures == 1 ? 16 : 2;
+
+    if ((settings->given & GIVEN_SIZE) || settings->size_bytes < part * LIMITED_BYTES_MIN) {
+        return false;
+    }
+    take_less(settings, round_down(settings->size_bytes / part, SUPERSLAB_BYTES));
+    return true;
+}
+
 /*
  * What suits a program that was not written for it, where nobody said otherwise: addresses for
  * as much as the machine has, memory as it is used, transparent huge pages, every node of the
@@ -76,14 +98,11 @@ static void suit(struct settings *settings)
     } else if (!settings->prefault) {
         size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
         size_t most = most_addresses() / ADDRESS_SHARE;
-        if (most < bytes) {
-            bytes = max_size(round_down(most, SUPERSLAB_BYTES), LIMITED_BYTES_MIN);
-            if (!(given & GIVEN_EXHAUSTED)) {
-                settings->exhausted = HAK_EXHAUSTED_LIBC;
-            }
-        }
         settings->size_bytes = min_size(round_up(max_size(bytes, 1), SUPERSLAB_BYTES),
                                         HAK_REGION_BYTES_MAX);
+        if (most < settings->size_bytes) {
+            take_less(settings, max_size(round_down(most, SUPERSLAB_BYTES), LIMITED_BYTES_MIN));
+        }
     }
 }
 
@@ -119,7 +138,7 @@ bool start_try(void)
         return start_done();
     }
     libc_find();
-    if (setup_whole_program(suit) != 0) {
+    if (setup_whole_program(suit, shrink) != 0) {
         give_up();
     }
     struct hak_region *heap = hak_region_default();

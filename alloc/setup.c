@@ -14,9 +14,6 @@
 #include "numa/topology.h"
 #include "region/errlog.h"
 
-/* A program that leaves the size open gets no region smaller than this. */
-#define WHOLE_PROGRAM_BYTES_MIN ((size_t)8 << 20)
-
 /* Set-up is one at a time; allocation never takes this lock. */
 static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool prints_at_exit;
@@ -188,7 +185,8 @@ int hak_region_init(const struct hak_config *config)
     return finish(code, &error);
 }
 
-int setup_whole_program(void (*suit)(struct settings *settings))
+int setup_whole_program(void (*suit)(struct settings *settings),
+                        bool (*shrink)(struct settings *settings, unsigned failures))
 {
     struct hak_region *heap;
     struct hak_error error;
@@ -202,15 +200,7 @@ int setup_whole_program(void (*suit)(struct settings *settings))
         suit(&settings);
         code = create(&settings, 0, &heap, &error);
     }
-    /* As much as the machine has can be more than the kernel promises (overcommit_memory = 2).
-     * Then a small part of it, so that the program can fork, and the C library for the rest. */
-    for (size_t part = 16; code == -ENOMEM && !(settings.given & GIVEN_SIZE) &&
-                           settings.size_bytes >= part * WHOLE_PROGRAM_BYTES_MIN;
-         part = 2) {
-        settings.size_bytes = round_down(settings.size_bytes / part, SUPERSLAB_BYTES);
-        if (!(settings.given & GIVEN_EXHAUSTED)) {
-            settings.exhausted = HAK_EXHAUSTED_LIBC;
-        }
+    for (unsigned failures = 1; code == -ENOMEM && shrink(&settings, failures); failures++) {
         code = create(&settings, 0, &heap, &error);
     }
     whole_program = code == 0;

@@ -8,8 +8,10 @@
 #include "alloc/heap.h"
 
 /* For libhakmem_preload.so: the default region, to hold the whole heap of a program. suit changes
- * what nobody asked for to what suits such a program. It cannot be ended. As hak_region_init. */
-int setup_whole_program(void (*suit)(struct settings *settings));
+ * what nobody asked for to what suits such a program; shrink is asked after each failure for want
+ * of memory and says whether to try again with less. It cannot be ended. As hak_region_init. */
+int setup_whole_program(void (*suit)(struct settings *settings),
+                        bool (*shrink)(struct settings *settings, unsigned failures));
 
 /* Lays the metadata out over heap->area; negative errno with *error filled. */
 int heap_layout(struct hak_region *heap, const struct settings *settings, struct hak_error *error);

@@ -130,6 +130,7 @@ int region_adopt(struct region *region, void *start, size_t bytes, int node,
     backing->bytes = bytes;
     backing->pages = HAK_PAGES_4K;
     backing->page_bytes = 4096;
+    backing->fork_inherits = true;
     backing->segment_count = 1;
     backing->segments[0] = (struct backing_segment){.node = node, .start = start, .bytes = bytes};
     code = make_tables(region, false, error);
