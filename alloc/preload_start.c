@@ -59,7 +59,9 @@ static bool shrink(struct settings *settings, unsigned failures)
 {
     size_t part = failures == 1 ? 16 : 2;
 
-    if ((settings->given & GIVEN_SIZE) || settings->size_bytes < part * LIMITED_BYTES_MIN) {
+    /* Reserved huge pages were counted: where they are missing the error says how many. */
+    if ((settings->given & GIVEN_SIZE) || os_pages_hugetlb(settings->pages[0]) ||
+        settings->size_bytes < part * LIMITED_BYTES_MIN) {
         return false;
     }
     take_less(settings, round_down(settings->size_bytes / part, SUPERSLAB_BYTES));
