@@ -119,10 +119,13 @@ TEST(hpp_resource_honours_every_alignment)
 
 TEST(hpp_alignment_beyond_the_largest_is_bad_alloc)
 {
-    const hakmem::region owner = kit::further();
+    constexpr std::size_t region_bytes = 16 * kit::MiB;
+    const hakmem::region owner = kit::further(region_bytes);
     hakmem::memory_resource resource(owner);
-    /* The region is smaller than the alignment: no room, but no refusal either. */
-    CHECK(throws<std::bad_alloc>([&] { (void)resource.allocate(8, HAK_ALIGNMENT_MAX); }));
+    /* No room for an object as large as the region (a small one may well find a multiple of
+     * 1 GiB among the region's addresses), but no refusal either. */
+    CHECK(
+        throws<std::bad_alloc>([&] { (void)resource.allocate(region_bytes, HAK_ALIGNMENT_MAX); }));
     CHECK_EQ(last_error().kind, HAK_ERROR_EXHAUSTED);
     CHECK(throws<std::bad_alloc>([&] { (void)resource.allocate(8, 2 * HAK_ALIGNMENT_MAX); }));
     CHECK_EQ(errno, EINVAL);
