@@ -18,8 +18,8 @@
 #include "region/os.h"
 #include "region/supply.h"
 
-/* The first part of a segment that is not faulted in stays on small pages. */
-#define SMALL_PAGES_BYTES ((size_t)64 << 20)
+/* Of transparent huge pages: a program that uses less has small ones. */
+#define HUGE_FROM_BYTES ((size_t)128 << 20)
 
 /* Of a limited number of addresses the region takes one part in so many, but at least so much. */
 #define ADDRESS_SHARE 4
@@ -86,6 +86,7 @@ static void suit(struct settings *settings)
         settings->pages[0] = HAK_PAGES_THP;
         settings->pages[1] = HAK_PAGES_4K;
         settings->pages_count = 2;
+        settings->huge_from_bytes = HUGE_FROM_BYTES;
     }
     if (!(given & GIVEN_EXHAUSTED)) {
         settings->exhausted = HAK_EXHAUSTED_ANY_NODE;
@@ -105,17 +106,6 @@ static void suit(struct settings *settings)
         if (most < settings->size_bytes) {
             take_less(settings, max_size(round_down(most, SUPERSLAB_BYTES), LIMITED_BYTES_MIN));
         }
-    }
-}
-
-/* Units are handed out from a segment's lowest address up: a small program never has a huge page
- * cleared for it, and a large one has them for nearly everything. */
-static void small_pages_first(const struct region *region)
-{
-    for (uint32_t n = 0; n < region->segment_count; n++) {
-        const struct segment *segment = &region->segments[n];
-        size_t bytes = (size_t)segment->superslab_count << SUPERSLAB_LOG2;
-        os_small_pages((void *)segment->base, min_size(SMALL_PAGES_BYTES, bytes));
     }
 }
 
@@ -144,9 +134,6 @@ bool start_try(void)
         give_up();
     }
     struct hak_region *heap = hak_region_default();
-    if (!heap->area.prefault && heap->area.pages == HAK_PAGES_THP) {
-        small_pages_first(&heap->area);
-    }
     if (libc_may(heap)) {
         libc_prepare();
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Size classes: every 16 bytes to 128, then four to a doubling up to 256 KiB, so that above 128
- * bytes rounding costs at most a fifth. Class 0 is "none"; classes count from 1.
+ * bytes rounding costs at most a fifth; eight from 2 KiB to 8 KiB, at most a ninth: there live the
+ * page with its header of databases, and the packet. Class 0 is "none"; classes count from 1.
  *
  * A class's slab is as many units as keep its tail waste at 2.5 % or less and give it a few
  * objects. Where no such run is free a shorter slab does; a slab therefore carries its own length.
@@ -13,14 +14,14 @@
 #include "region/geometry.h"
 
 #define CLASS_NONE 0
-#define CLASS_COUNT 52
+#define CLASS_COUNT 60
 #define CLASS_LARGE_HEAD (CLASS_COUNT + 1)
 #define CLASS_LARGE_BODY (CLASS_COUNT + 2)
 #define CLASS_MAP_VALUES (CLASS_COUNT + 3)
 /* Larger objects are runs of units. */
 #define CLASS_BYTES_MAX ((size_t)256 << 10)
 /* Up to here the class is looked up in a table with a step of 16 bytes, above it is computed. */
-#define CLASS_TABLE_BYTES_MAX ((size_t)2048)
+#define CLASS_TABLE_BYTES_MAX ((size_t)8192)
 #define CLASS_TABLE_ENTRIES (CLASS_TABLE_BYTES_MAX / 16 + 1)
 
 _Static_assert(CLASS_COUNT == CONFIG_CLASSES_MAX, "the environment table names the same classes");
@@ -41,15 +42,22 @@ HAK_INLINE size_t sizeclass_bytes(unsigned cls)
     return sizeclasses[cls].object_bytes;
 }
 
-/* Class of a size above 128 bytes and up to CLASS_BYTES_MAX. */
-HAK_INLINE unsigned sizeclass_computed(size_t size)
+/* Where the classes are 2^steps_log2 to a doubling: steps from a class of 2^from_log2 bytes to the
+ * one that size, a larger one, falls into. */
+HAK_INLINE unsigned sizeclass_steps(size_t size, unsigned from_log2, unsigned steps_log2)
 {
     size_t last = size - 1;
     unsigned log2 = (unsigned)__builtin_clzll(last) ^ 63;
-    /* The leading bit and the two below it: 4 to 7. 129 bytes, 7 and 4, are class 9. */
-    unsigned leading = (unsigned)(last >> (log2 - 2));
+    /* The leading bit, which stands for a doubling, and those below it that tell the step. */
+    unsigned leading = (unsigned)(last >> (log2 - steps_log2));
 
-    return log2 * 4 + leading - 23;
+    return ((log2 - from_log2) << steps_log2) + leading - (1U << steps_log2) + 1;
+}
+
+/* Class of a size above CLASS_TABLE_BYTES_MAX and up to CLASS_BYTES_MAX. 8 KiB are class 40. */
+HAK_INLINE unsigned sizeclass_computed(size_t size)
+{
+    return 40 + sizeclass_steps(size, 13, 2);
 }
 
 /* Class of a size up to CLASS_BYTES_MAX; 0 is served as 1. */
@@ -58,7 +66,11 @@ HAK_INLINE unsigned sizeclass_of(size_t size)
     if (size <= 128) {
         return size == 0 ? 1 : (unsigned)((size + 15) / 16);
     }
-    return sizeclass_computed(size);
+    if (size <= 2048) {
+        return 8 + sizeclass_steps(size, 7, 2);
+    }
+    return size <= CLASS_TABLE_BYTES_MAX ? 24 + sizeclass_steps(size, 11, 3)
+                                         : sizeclass_computed(size);
 }
 
 /*

@@ -13,7 +13,7 @@
 #include <stdio.h>
 
 /* Size classes that HAKMEM_TINY_PAGE_BOX_CLASSES can name are 1 to this. */
-#define CONFIG_CLASSES_MAX 52
+#define CONFIG_CLASSES_MAX 60
 /* Most SuperSlabs of a warm pool. */
 #define CONFIG_WARM_POOL_MAX 12
 
@@ -38,7 +38,9 @@ struct settings {
     bool warm_pool_stats;      /* print the warm pools' hit rates at exit */
     unsigned layers;           /* enum config_layer, or-ed */
     unsigned given;            /* enum config_given, or-ed: what somebody asked for */
-    bool fork_inherits;        /* hugetlb memory too; not to be set from outside */
+    /* Not to be set from outside: */
+    bool fork_inherits;     /* hugetlb memory too */
+    size_t huge_from_bytes; /* of a segment in use, before it asks for transparent huge pages */
 };
 
 /*

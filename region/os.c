@@ -140,6 +140,11 @@ int os_small_pages(void *at, size_t bytes)
     return madvise(at, bytes, MADV_NOHUGEPAGE) == 0 ? 0 : -errno;
 }
 
+int os_huge_pages(void *at, size_t bytes)
+{
+    return madvise(at, bytes, MADV_HUGEPAGE) == 0 ? 0 : -errno;
+}
+
 int os_discard(void *at, size_t bytes)
 {
     return madvise(at, bytes, MADV_DONTNEED) == 0 ? 0 : -errno;

@@ -52,8 +52,9 @@ int os_populate(void *at, size_t bytes, bool hugetlb);
 /* Unmaps. */
 int os_release(void *at, size_t bytes);
 
-/* Takes back MADV_HUGEPAGE for a range that was committed as THP. */
+/* Takes back MADV_HUGEPAGE for a range that was committed as THP, and gives it again. */
 int os_small_pages(void *at, size_t bytes);
+int os_huge_pages(void *at, size_t bytes);
 
 /*
  * Gives the memory behind a range of ordinary private pages back to the kernel (MADV_DONTNEED): it

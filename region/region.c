@@ -7,6 +7,7 @@
 
 #include "region/errlog.h"
 #include "region/giveback.h"
+#include "region/hugepages.h"
 #include "region/os.h"
 #include "region/units.h"
 
@@ -115,6 +116,7 @@ int region_create(struct region *region, const struct settings *settings, struct
         return code;
     }
     giveback_open(region);
+    hugepages_later(region, settings->huge_from_bytes);
     return 0;
 }
 

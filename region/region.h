@@ -43,7 +43,8 @@ struct segment {
      * units; lengths: for which n that set may hold anything. Hints, see region/units.c. */
     struct bitset runs[RUN_LENGTHS];
     _Atomic uint64_t lengths CACHE_ALIGNED;
-    _Atomic uint64_t free_unit_count; /* a figure, exact when nobody is at work */
+    _Atomic uint64_t free_unit_count;  /* a figure, exact when nobody is at work */
+    _Atomic uint64_t huge_below_units; /* free units below which it asks for huge pages; 0: done */
     _Atomic uint32_t spans_rolled_back;
     _Atomic uint32_t spans_in_flight;
     _Atomic uint64_t purges;      /* 2^32 * ended + under way */

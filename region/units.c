@@ -21,6 +21,7 @@
 #include "region/units.h"
 
 #include "region/giveback.h"
+#include "region/hugepages.h"
 
 /* More would make a failing call long while a claimer is stopped half-way. */
 #define SPAN_RETRIES 3
@@ -454,6 +455,7 @@ unit_t units_acquire(struct region *region, struct segment *segment, size_t coun
         giveback_resume(segment);
     }
     if (unit != UNIT_NONE) {
+        hugepages_step(segment);
         giveback_step(region, segment, 0);
     }
     return unit;
@@ -489,6 +491,7 @@ bool units_acquire_at(struct segment *segment, unit_t first, size_t count)
         touch(&segment->registry[(at + done) / SUPERSLAB_UNITS], mask);
     }
     count_taken(segment, count);
+    hugepages_step(segment);
     return true;
 }
 

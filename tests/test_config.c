@@ -131,8 +131,8 @@ TEST(what_makes_no_sense_is_refused_and_explained)
         {"HAKMEM_NODES", "3-1", "0,2-3"},
         {"HAKMEM_NODES", "0,,1", "0,2-3"},
         {"HAKMEM_NODES", "none", "all"},
-        {"HAKMEM_TINY_PAGE_BOX_CLASSES", "0-3", "1 to 52"},
-        {"HAKMEM_TINY_PAGE_BOX_CLASSES", "53", "1 to 52"},
+        {"HAKMEM_TINY_PAGE_BOX_CLASSES", "0-3", "1 to 60"},
+        {"HAKMEM_TINY_PAGE_BOX_CLASSES", "61", "1 to 60"},
         {"HAKMEM_LAYERS", "cache,cash", "cache|pagebox|warmpool"},
     };
     char said[64];

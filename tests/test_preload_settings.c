@@ -195,23 +195,24 @@ static long huge_kib(void)
     return total;
 }
 
-static void *use_64_mib(void)
+static void *use(size_t bytes)
 {
-    void *object = kit_keep(malloc(64 * MIB));
+    void *object = kit_keep(malloc(bytes));
     CHECK(object != NULL);
-    memset(object, 1, 64 * MIB);
+    memset(object, 1, bytes);
     return object;
 }
 
 PRELOADED(small_pages_stay_small, "HAKMEM_PAGES=4k")
 {
-    free(use_64_mib());
-    void *object = use_64_mib();
+    free(use(160 * MIB));
+    void *object = use(160 * MIB);
     CHECK_EQ(huge_kib(), 0);
     free(object);
 }
 
-PRELOADED(large_objects_get_huge_pages_by_default)
+/* Where the kernel may give them. */
+static void need_huge_pages(void)
 {
     char enabled[100] = "";
     FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
@@ -220,10 +221,47 @@ PRELOADED(large_objects_get_huge_pages_by_default)
         SKIP("no transparent huge pages here: %s", enabled);
     }
     fclose(file);
-    void *object = use_64_mib();
-    /* Memory may be too fragmented for all of them. */
+}
+
+/* Memory may be too fragmented for all of them. */
+PRELOADED(a_large_program_gets_huge_pages_by_default)
+{
+    need_huge_pages();
+    void *first = use(100 * MIB);
+    CHECK_EQ(huge_kib(), 0);
+    void *second = use(40 * MIB);
+    CHECK_GE(huge_kib(), 16 * 1024);
+    free(first);
+    free(second);
+}
+
+PRELOADED(a_program_in_a_small_region_stays_on_small_pages_by_default, "HAKMEM_REGION_SIZE=50M")
+{
+    need_huge_pages();
+    void *object = use(40 * MIB);
+    CHECK_EQ(huge_kib(), 0);
+    free(object);
+}
+
+PRELOADED(huge_pages_that_were_asked_for_come_at_once, "HAKMEM_PAGES=thp")
+{
+    need_huge_pages();
+    void *object = use(40 * MIB);
     CHECK_GE(huge_kib(), 16 * 1024);
     free(object);
+}
+
+PRELOADED(huge_pages_come_with_many_small_objects_too)
+{
+    static void *held[200000];
+    need_huge_pages();
+    for (int i = 0; i < 200000; i++) {
+        held[i] = use(1000);
+    }
+    CHECK_GE(huge_kib(), 16 * 1024);
+    for (int i = 0; i < 200000; i++) {
+        free(held[i]);
+    }
 }
 
 /* ---- a full region --------------------------------------------------------------------------- */

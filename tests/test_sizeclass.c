@@ -9,7 +9,8 @@
 
 #include <hakmem.h>
 
-/* The classes' sizes by the rule: every 16 bytes to 128, then four to a doubling. */
+/* The classes' sizes by the rule: every 16 bytes to 128, then four to a doubling, eight from 2 KiB
+ * to 8 KiB. */
 static unsigned rule(size_t *bytes)
 {
     unsigned count = 0;
@@ -19,8 +20,9 @@ static unsigned rule(size_t *bytes)
         bytes[count++] = size;
     }
     for (size_t power = 128; power < CLASS_BYTES_MAX; power *= 2) {
-        for (size_t quarter = 1; quarter <= 4; quarter++) {
-            bytes[count++] = power + quarter * power / 4;
+        size_t steps = power == 2048 || power == 4096 ? 8 : 4;
+        for (size_t step = 1; step <= steps; step++) {
+            bytes[count++] = power + step * power / steps;
         }
     }
     return count;
@@ -51,18 +53,21 @@ TEST(every_size_has_the_smallest_class_that_holds_it)
     for (size_t size = 1; size <= CLASS_BYTES_MAX; size++) {
         cls += size > sizeclass_bytes(cls);
         CHECK_EQ(sizeclass_of(size), cls);
-        if (size > 128) {
+        if (size > CLASS_TABLE_BYTES_MAX) {
             CHECK_EQ(sizeclass_computed(size), cls);
         }
     }
     CHECK_EQ(cls, CLASS_COUNT);
 }
 
-TEST(rounding_costs_at_most_a_fifth_above_128_bytes)
+TEST(rounding_costs_at_most_a_fifth_above_128_bytes_and_a_ninth_about_4_kib)
 {
     for (size_t size = 129; size <= CLASS_BYTES_MAX; size++) {
         size_t bytes = sizeclass_bytes(sizeclass_of(size));
         CHECK_LE((bytes - size) * 5, bytes);
+        if (size > 2048 && size <= 8192) {
+            CHECK_LE((bytes - size) * 9, bytes);
+        }
     }
     for (size_t size = 1; size <= 128; size++) {
         CHECK_LE(sizeclass_bytes(sizeclass_of(size)) - size, 15);
