@@ -210,7 +210,7 @@ HAK_API int hak_region_destroy(hak_region *region);
 /*
  * An object of at least size bytes, aligned to 16 (objects of 4 KiB, 64 KiB ... sizes are aligned
  * to their size's largest power of two up to 64 KiB). Size 0 gives a least object of its own. Hit:
- * 16 instructions up to 2 KiB, 22 up to 256 KiB, no atomic, no lock. NULL with errno ENOMEM when
+ * 16 instructions up to 8 KiB, 22 up to 256 KiB, no atomic, no lock. NULL with errno ENOMEM when
  * the node, or the region as the policy allows, has no room, the size is over PTRDIFF_MAX, or there
  * is no region.
  */

@@ -48,7 +48,7 @@ static void free_first(size_t count)
 
 TEST(the_object_freed_last_is_handed_out_first)
 {
-    kit_open(1024 * MIB); /* no class is left without a cache */
+    kit_open(1536 * MIB); /* no class is left without a cache */
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
         size_t bytes = sizeclass_bytes(cls);
         unsigned count = bytes <= 8192 ? 6 : 1;

@@ -68,7 +68,7 @@ TEST(without_anything_the_defaults_hold)
     CHECK(settings.prefault && settings.verify && !settings.warm_pool_stats);
     CHECK_EQ(settings.misuse, HAK_MISUSE_ABORT);
     CHECK_EQ(settings.exhausted, HAK_EXHAUSTED_FAIL);
-    CHECK_EQ(settings.page_box_classes, (UINT64_C(1) << 53) - 2);
+    CHECK_EQ(settings.page_box_classes, (UINT64_C(1) << (CONFIG_CLASSES_MAX + 1)) - 2);
     CHECK_EQ(settings.warm_pool, 12);
     CHECK_EQ(settings.layers, LAYER_ALL);
     CHECK_EQ(error.kind, HAK_ERROR_NONE);
