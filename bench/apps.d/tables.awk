@@ -141,4 +141,16 @@ END {
         print_ratio(test, "peak")
         printf "\n"
     }
+    print "\nthe same against each of them, time only: no best is picked after the fact, by noise"
+    printf "  %-30s", ""
+    for (n = 2; n <= name_count; n++)
+        printf "  %-24s", names[n]
+    printf "\n"
+    for (t = 1; t <= test_count; t++) {
+        test = tests[t]
+        printf "  %-30s", test
+        for (n = 2; n <= name_count; n++)
+            printf "  %-24s", ahead(test, (test, "wall") in unit ? "wall" : "rate", names[n])
+        printf "\n"
+    }
 }
