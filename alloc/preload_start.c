@@ -24,6 +24,8 @@
 /* Of a limited number of addresses the region takes one part in so many, but at least so much. */
 #define ADDRESS_SHARE 4
 #define LIMITED_BYTES_MIN ((size_t)8 << 20)
+/* Tries for reserved huge pages that others take at the same time. */
+#define HALVES_MOST 8
 
 enum { NOT_YET, GOING_ON, OVER };
 static _Atomic unsigned progress;
@@ -53,15 +55,38 @@ static void take_less(struct settings *settings, size_t bytes)
     }
 }
 
+/* Half of the reserved huge pages that are free; 0 where there are none. */
+static size_t half_of_free(enum hak_pages pages)
+{
+    return (size_t)((supply_unpromised(pages) + 1) / 2) * os_pages_bytes(pages);
+}
+
+/* Programs that start at the same moment take the same half: who comes too late takes half of what
+ * is left. Where nothing is left the error says how many are missing. */
+static bool take_other_half(struct settings *settings, unsigned failures)
+{
+    size_t half = half_of_free(settings->pages[0]);
+
+    if (half == 0 || failures > HALVES_MOST) {
+        return false;
+    }
+    settings->size_bytes = half;
+    return true;
+}
+
 /* As much as the machine has can be more than the kernel promises (overcommit_memory = 2). Then a
  * small part of it, so that the program can fork; half of that, and so on. */
 static bool shrink(struct settings *settings, unsigned failures)
 {
     size_t part = failures == 1 ? 16 : 2;
 
-    /* Reserved huge pages were counted: where they are missing the error says how many. */
-    if ((settings->given & GIVEN_SIZE) || os_pages_hugetlb(settings->pages[0]) ||
-        settings->size_bytes < part * LIMITED_BYTES_MIN) {
+    if (settings->given & GIVEN_SIZE) {
+        return false;
+    }
+    if (os_pages_hugetlb(settings->pages[0])) {
+        return take_other_half(settings, failures);
+    }
+    if (settings->size_bytes < part * LIMITED_BYTES_MIN) {
         return false;
     }
     take_less(settings, round_down(settings->size_bytes / part, SUPERSLAB_BYTES));
@@ -96,7 +121,7 @@ static void suit(struct settings *settings)
     }
     enum hak_pages pages = settings->pages[0];
     if (os_pages_hugetlb(pages)) {
-        size_t half = (size_t)((supply_unpromised(pages) + 1) / 2) * os_pages_bytes(pages);
+        size_t half = half_of_free(pages);
         settings->size_bytes = half != 0 ? half : settings->size_bytes;
     } else if (!settings->prefault) {
         size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);

@@ -179,7 +179,7 @@ HAK_API int mallopt(int parameter, int value)
 {
     switch (parameter) {
     case M_MXFAST:
-        return value <= MXFAST_MOST;
+        return value >= 0 && value <= MXFAST_MOST;
     case M_TRIM_THRESHOLD:
     case M_TOP_PAD:
     case M_MMAP_THRESHOLD:

@@ -48,7 +48,7 @@
 #define IDLE_FEW 4
 #define TICK_NS 1000000000U
 #define HOLD_NS 100000000U
-/* Purges that the kernel refuses in a row (all memory is locked) before we stop asking. */
+/* Purges that the kernel refuses in a row (memory is locked) before we ask once a second only. */
 #define REFUSALS_MOST 8
 
 #define PURGE_ENDS (((uint64_t)1 << 32) - 1)
@@ -182,8 +182,17 @@ static size_t discard(struct segment *segment, size_t first, size_t count)
     return bytes;
 }
 
-static void note_outcome(struct region *region, struct segment *segment, uint32_t count,
-                         size_t bytes)
+/* Locked memory may be unlocked, and what comes after it is not locked: never for good. */
+static bool refused_lately(const struct segment *segment)
+{
+    const struct giveback *own = &segment->giveback;
+
+    /* Relaxed: figures. */
+    return atomic_load_explicit(&own->failures, memory_order_relaxed) >= REFUSALS_MOST &&
+           os_coarse_ns() < atomic_load_explicit(&own->pause_end_ns, memory_order_relaxed);
+}
+
+static void note_outcome(struct segment *segment, uint32_t count, size_t bytes)
 {
     struct giveback *own = &segment->giveback;
 
@@ -194,16 +203,14 @@ static void note_outcome(struct region *region, struct segment *segment, uint32_
         atomic_store_explicit(&own->failures, 0, memory_order_relaxed);
     } else if (atomic_fetch_add_explicit(&own->failures, 1, memory_order_relaxed) + 1 >=
                REFUSALS_MOST) {
-        for (uint32_t n = 0; n < region->segment_count; n++) {
-            atomic_store_explicit(&region->segments[n].giveback.on, false, memory_order_relaxed);
-        }
+        atomic_store_explicit(&own->failures, REFUSALS_MOST, memory_order_relaxed);
+        atomic_store_explicit(&own->pause_end_ns, os_coarse_ns() + TICK_NS, memory_order_relaxed);
     }
 }
 
 /* Claims up to most neighbours, from the highest down, and gives them back. How many that were;
  * 0 where the highest is not what it seemed. */
-static size_t purge_run(struct region *region, struct segment *segment, size_t highest, size_t most,
-                        size_t *bytes)
+static size_t purge_run(struct segment *segment, size_t highest, size_t most, size_t *bytes)
 {
     size_t count = 0;
 
@@ -225,7 +232,7 @@ static size_t purge_run(struct region *region, struct segment *segment, size_t h
     for (size_t s = first; s < first + count; s++) {
         units_return_superslab(segment, (uint32_t)s);
     }
-    note_outcome(region, segment, (uint32_t)count, gone);
+    note_outcome(segment, (uint32_t)count, gone);
     *bytes += gone;
     return count;
 }
@@ -247,13 +254,14 @@ static bool scarce(const struct segment *segment)
 }
 
 /* Until no more than goal are dirty, at most so many. Returns bytes. */
-static size_t purge(struct region *region, struct segment *segment, size_t goal, size_t most)
+static size_t purge(struct segment *segment, size_t goal, size_t most)
 {
     int saved = errno;
     size_t bytes = 0;
     size_t below = segment->superslab_count;
 
-    while (most > 0 && dirty_count(segment) > goal && giveback_on(segment) && !scarce(segment)) {
+    while (most > 0 && dirty_count(segment) > goal && !refused_lately(segment) &&
+           !scarce(segment)) {
         size_t at = bitset_find_last(&segment->giveback.dirty, below);
         if (at == BITSET_NONE || !begin(segment)) {
             break;
@@ -261,9 +269,8 @@ static size_t purge(struct region *region, struct segment *segment, size_t goal,
         size_t eighth = max_size(1, free_units(segment) / SUPERSLAB_UNITS / 8);
         size_t dirty = dirty_count(segment);
         size_t over = dirty > goal ? dirty - goal : 1;
-        size_t done = purge_run(region, segment, at,
-                                min_size(min_size(most, over), min_size(PURGE_MOST, eighth)),
-                                &bytes);
+        size_t done = purge_run(
+            segment, at, min_size(min_size(most, over), min_size(PURGE_MOST, eighth)), &bytes);
         end(segment);
         /* Downwards always, so that this ends, whatever others do meanwhile. */
         below = at + 1 - max_size(done, 1);
@@ -404,12 +411,12 @@ void giveback_work(struct region *region, struct segment *segment, size_t emptie
     }
     tick(region, segment);
     if (dirty > limit) {
-        purge(region, segment, limit - limit / 4, PURGE_MOST + emptied);
+        purge(segment, limit - limit / 4, PURGE_MOST + emptied);
         return;
     }
     size_t part = take_due(segment);
     if (part != 0) {
-        purge(region, segment, dirty > part ? dirty - part : 0, part);
+        purge(segment, dirty > part ? dirty - part : 0, part);
     }
 }
 
@@ -419,7 +426,7 @@ size_t giveback_now(struct region *region, size_t keep_bytes)
 
     for (uint32_t n = 0; n < region->segment_count; n++) {
         size_t keep = keep_bytes / region->segment_count / SUPERSLAB_BYTES;
-        bytes += purge(region, &region->segments[n], keep, SIZE_MAX);
+        bytes += purge(&region->segments[n], keep, SIZE_MAX);
     }
     return bytes;
 }
@@ -432,8 +439,7 @@ void giveback_open(struct region *region)
 
     region->giveback_tick_ns = TICK_NS;
     for (uint32_t n = 0; n < region->segment_count; n++) {
-        /* Relaxed: nobody else knows the region yet. */
-        atomic_store_explicit(&region->segments[n].giveback.on, on, memory_order_relaxed);
+        region->segments[n].giveback.on = on;
     }
 }
 
@@ -480,6 +486,8 @@ void giveback_in_child(struct region *region)
         atomic_store_explicit(&segment->purges, 0, memory_order_relaxed);
         atomic_store_explicit(&segment->giveback.stuck, 0, memory_order_relaxed);
         atomic_store_explicit(&segment->giveback.holders, 0, memory_order_relaxed);
+        /* A child inherits no locks, mlock(2). */
+        atomic_store_explicit(&segment->giveback.failures, 0, memory_order_relaxed);
     }
 }
 

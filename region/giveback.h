@@ -52,8 +52,7 @@ void giveback_work(struct region *region, struct segment *segment, size_t emptie
 
 HAK_INLINE bool giveback_on(const struct segment *segment)
 {
-    /* Relaxed: whoever hears of the end late makes a call more that is refused. */
-    return atomic_load_explicit(&segment->giveback.on, memory_order_relaxed);
+    return segment->giveback.on;
 }
 
 /* The caller made the last of the SuperSlab's units free. */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Transparent huge pages for what is large only: a segment that begins on small pages and asks for
- * huge ones once so much of it is in use. A small program then never waits for 2 MiB to be found
- * and cleared. What it has by then stays as it is (khugepaged may join it).
+ * huge ones once so much of it is in use, and the process has half as much memory: an object may be
+ * large and hardly touched (a table of which only the beginning is needed), and on huge pages every
+ * touch would be 2 MiB. A small program then never waits for 2 MiB to be found and cleared. What it
+ * has by then stays as it is (khugepaged may join it).
  */
 #ifndef HAK_REGION_HUGEPAGES_H
 #define HAK_REGION_HUGEPAGES_H
@@ -14,7 +16,7 @@
  * the region. */
 void hugepages_later(struct region *region, size_t from_bytes);
 
-/* The step that hugepages_step comes to once. Keeps errno. */
+/* What hugepages_step comes to now and then, until it is done. Keeps errno. */
 void hugepages_begin(struct segment *segment);
 
 /* After units were taken. */

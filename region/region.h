@@ -18,7 +18,7 @@
 
 /* What a segment knows about memory that can go back to the kernel; see region/giveback.c. */
 struct giveback {
-    _Atomic bool on;           /* from set-up on, until the kernel refuses */
+    bool on;                   /* set once, before anybody knows the region */
     _Atomic uint32_t holders;  /* searches and forks that want no purge to begin */
     _Atomic uint32_t stuck;    /* purges under way that nobody waits for any more */
     _Atomic uint32_t failures; /* refused in a row */
@@ -29,6 +29,7 @@ struct giveback {
     _Atomic uint32_t gone;  /* SuperSlabs given back lately */
     _Atomic uint32_t slack; /* of those, taken again soon: so many more may lie dirty */
     _Atomic uint64_t next_tick_ns;
+    _Atomic uint64_t pause_end_ns; /* after many refusals */
     _Atomic uint64_t bytes, calls; /* given back since the start; by so many madvise calls */
 };
 
@@ -44,7 +45,8 @@ struct segment {
     struct bitset runs[RUN_LENGTHS];
     _Atomic uint64_t lengths CACHE_ALIGNED;
     _Atomic uint64_t free_unit_count;  /* a figure, exact when nobody is at work */
-    _Atomic uint64_t huge_below_units; /* free units below which it asks for huge pages; 0: done */
+    _Atomic uint64_t huge_below_units; /* free units below which it thinks of huge pages; 0: done */
+    size_t huge_from_bytes;
     _Atomic uint32_t spans_rolled_back;
     _Atomic uint32_t spans_in_flight;
     _Atomic uint64_t purges;      /* 2^32 * ended + under way */

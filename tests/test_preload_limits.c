@@ -95,6 +95,22 @@ PRELOADED(mlockall_takes_no_memory_that_nobody_uses)
     CHECK_EQ(munlockall(), 0);
 }
 
+/* What comes from now on is locked, though the region's addresses are older. */
+PRELOADED(mlockall_of_the_future_locks_what_the_heap_takes)
+{
+    if (mlockall(MCL_FUTURE) != 0) {
+        CHECK(errno == ENOMEM || errno == EPERM || errno == EAGAIN);
+        return;
+    }
+    char *object = kit_keep(malloc(30 * MIB));
+    CHECK(object != NULL);
+    memset(object, 1, 30 * MIB);
+    CHECK_GE(kit_status_kib("VmLck:"), 30 * 1024);
+    CHECK_LE(kit_status_kib("VmRSS:"), 64 * 1024);
+    CHECK_EQ(munlockall(), 0);
+    free(object);
+}
+
 /* ---- objects that grow between others -------------------------------------------------------- */
 
 static void grow_between(size_t total, size_t step, size_t kept)

@@ -243,6 +243,21 @@ PRELOADED(a_program_in_a_small_region_stays_on_small_pages_by_default, "HAKMEM_R
     free(object);
 }
 
+/* On huge pages each touch would be 2 MiB. */
+PRELOADED(a_large_object_that_is_hardly_touched_stays_small)
+{
+    long start = kit_status_kib("VmRSS:");
+    need_huge_pages();
+    char *object = kit_keep(calloc(1, 1024 * MIB));
+    CHECK(object != NULL);
+    for (size_t n = 0; n < 200; n++) {
+        object[n * 5 * MIB] = 1;
+    }
+    CHECK_EQ(huge_kib(), 0);
+    CHECK_LE(kit_status_kib("VmRSS:"), start + 4 * 1024);
+    free(object);
+}
+
 PRELOADED(huge_pages_that_were_asked_for_come_at_once, "HAKMEM_PAGES=thp")
 {
     need_huge_pages();
