@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Targets: all (the default), check, check-full, bench, demo, lint, format, install, deps,
-# deps-test, clean.
+# Targets: all (the default), check, check-full, check-numa, bench, demo, lint, format, install,
+# deps, deps-test, clean.
 # Settings: CC CXX CFLAGS LDFLAGS PREFIX DESTDIR BUILD; WERROR= (packagers: warnings do not stop
 # the build), DEBUG=1 (invariants checked on every slow step), SANITIZE=address,undefined or thread,
 # V=1 (whole command lines).
@@ -47,6 +47,8 @@ STATIC   := $(BUILD)/libhakmem.a
 INSIDE   := $(BUILD)/inside.a
 LIBRARY  := $(STATIC) $(BUILD)/libhakmem.so $(BUILD)/libhakmem_preload.so
 STRESS   := $(call programs,tests/stress_*.c)
+# Run in virtual machines with several nodes, by tests/numa.
+GUESTS   := $(call programs,tests/vm_*.c)
 TESTS_CC := $(call programs,tests/test_*.cc)
 TESTS    := $(call programs,tests/test_*.c) $(TESTS_CC)
 # A tool is tools/NAME.c and the parts tools/NAME_*.c that go with it.
@@ -56,17 +58,17 @@ EXAMPLES_CC := $(call programs,examples/*.cc)
 EXAMPLES := $(call programs,examples/*.c) $(EXAMPLES_CC)
 BENCH    := $(filter-out $(if $(DPDK),,$(BUILD)/bench/dpdk),$(call programs,bench/*.c))
 PLAIN    := $(addprefix $(BUILD)/bench/,$(BENCH_PLAIN))
-PROGRAMS := $(STRESS) $(TESTS) $(EXAMPLES) $(filter-out $(PLAIN),$(BENCH))
+PROGRAMS := $(STRESS) $(TESTS) $(GUESTS) $(EXAMPLES) $(filter-out $(PLAIN),$(BENCH))
 SANITIZED := $(foreach kind,asan tsan,$(STRESS:$(BUILD)/%=$(BUILD)/$(kind)/%))
 
-.PHONY: all library programs check check-full sanitized bench demo lint install deps deps-check \
-        deps-test need-deps stress format clean FORCE
+.PHONY: all library programs check check-full check-numa sanitized bench demo lint install deps \
+        deps-check deps-test need-deps stress format clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: library $(TOOLS)
 library: $(LIBRARY)
-programs: all $(TESTS) $(STRESS) $(EXAMPLES)
+programs: all $(TESTS) $(STRESS) $(GUESTS) $(EXAMPLES)
 
 # ---- the library -----------------------------------------------------------------------------
 
@@ -124,7 +126,7 @@ $(TOOLS): $(BUILD)/%: $(BUILD)/obj/tools/%.o \
           $$(addprefix $(BUILD)/obj/,$$(addsuffix .o,$$(basename $$(wildcard tools/$$*_*.c)))) \
           $(INSIDE)
 	@echo '  LINK  $@'
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lm
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcjson -lm
 
 $(PLAIN): $(BUILD)/%: $(BUILD)/obj/%.o
 	@mkdir -p $(@D); echo '  LINK  $@'
@@ -146,6 +148,11 @@ check-full: deps-check
 	$(SUBMAKE) programs sanitized bench
 	@STRESS_SECONDS=60 TEST_TIMEOUT=900 tests/run.sh $(STRESS) $(SANITIZED) \
 	    $(wildcard tests/full_*.sh)
+
+# On machines with several nodes, which QEMU makes up.
+check-numa: deps-check
+	$(SUBMAKE) programs
+	@tests/full_numa.sh
 
 sanitized:
 	$(SUBMAKE) BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS='-O1 -g' stress

@@ -68,16 +68,19 @@ static HAK_COLD void *malloc_stray(struct hak_region *heap, size_t size, size_t 
                        ? sizeclass_aligned(size, max_size(alignment, HAK_ALIGNMENT_MIN))
                        : CLASS_NONE;
 
+    struct pool *home = thread_home_pool(heap);
+    struct pool *pool = home;
+
     for (uint32_t n = 0; n < heap->pool_count; n++) {
-        void *object = cls != CLASS_NONE
-                           ? refill_from_pool(stray, &heap->pools[n], cls)
-                           : large_alloc_in(stray, &heap->pools[n], size, alignment, NULL);
-        if (object != NULL || !heap_any_node(heap)) {
-            if (object != NULL) {
-                return object;
-            }
+        void *object = cls != CLASS_NONE ? refill_from_pool(stray, pool, cls)
+                                         : large_alloc_in(stray, pool, size, alignment, NULL);
+        if (object != NULL) {
+            return object;
+        }
+        if (!heap_any_node(heap)) {
             break;
         }
+        pool = &heap->pools[home->nearest[n]];
     }
     exhaust_refuse(NULL, HAK_ERROR_EXHAUSTED, -ENOMEM, size, alignment, -1);
     return NULL;

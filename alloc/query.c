@@ -5,7 +5,6 @@
 
 #include "alloc/stats.h"
 #include "alloc/thread.h"
-#include "numa/pin.h"
 #include "region/errlog.h"
 
 #define TEXT(x) #x
@@ -19,23 +18,6 @@ static struct hak_region *or_default(hak_region *region)
 hak_region *hak_region_default(void)
 {
     return atomic_load_explicit(&heap_default, memory_order_acquire);
-}
-
-int hak_thread_pin(int cpu)
-{
-    int code = pin_thread(cpu);
-
-    if (code != 0) {
-        struct hak_error error;
-        errlog_fail(&error, code, HAK_ERROR_SETUP, "hak_thread_pin: processor %d: %s", cpu,
-                    strerrordesc_np(-code));
-        errlog_store(&error);
-        return code;
-    }
-    thread_enter();
-    thread_rehome_all();
-    thread_leave();
-    return 0;
 }
 
 void hak_thread_idle(void)

@@ -103,7 +103,7 @@ static int watch(struct hak_error *error)
 }
 
 /* The C library can stand in only where its pointers come back through malloc's names. */
-static int check_exhausted(struct settings *settings, struct hak_error *error)
+int setup_check(struct settings *settings, struct hak_error *error)
 {
     if (settings->exhausted != HAK_EXHAUSTED_LIBC) {
         return 0;
@@ -162,7 +162,7 @@ static int create_as_asked(const struct hak_config *config, unsigned id, struct 
     int code = config_resolve(config, &settings, error);
 
     if (code == 0) {
-        code = check_exhausted(&settings, error);
+        code = setup_check(&settings, error);
     }
     return code == 0 ? create(&settings, id, out, error) : code;
 }

@@ -13,6 +13,10 @@
 int setup_whole_program(void (*suit)(struct settings *settings),
                         bool (*shrink)(struct settings *settings, unsigned failures));
 
+/* What of resolved settings only this floor can judge: HAK_EXHAUSTED_LIBC is -EINVAL with *error
+ * filled in a program of its own, and any node for a further region in one of the preload's. */
+int setup_check(struct settings *settings, struct hak_error *error);
+
 /* Lays the metadata out over heap->area; negative errno with *error filled. */
 int heap_layout(struct hak_region *heap, const struct settings *settings, struct hak_error *error);
 /* Gives it back; after a failed layout too. */

@@ -80,6 +80,9 @@ void stats_region(struct hak_region *heap, struct hak_stats *out)
     out->metadata_bytes = heap->metadata_bytes;
     out->node_count = heap->pool_count;
     out->pages = heap->area.pages;
+    out->pages_wanted = heap->area.backing.pages_wanted;
+    out->faultin_bytes = heap->area.backing.faultin_bytes;
+    out->faultin_ns = heap->area.backing.faultin_ns;
     out->misuses = READ(heap->misuses);
     out->libc_allocs = READ(heap->libc_allocs);
     out->libc_bytes = READ(heap->libc_bytes);

@@ -81,7 +81,7 @@ int thread_prepare(void)
     return code;
 }
 
-static struct pool *home_pool(struct hak_region *heap)
+struct pool *thread_home_pool(struct hak_region *heap)
 {
     int node = topology_current_node();
 
@@ -136,7 +136,7 @@ static struct thread *attach_to(struct pool *pool)
 
 static struct thread *attach(struct hak_region *heap)
 {
-    struct pool *home = home_pool(heap);
+    struct pool *home = thread_home_pool(heap);
     struct thread *thread = attach_to(home);
 
     for (uint32_t n = 0; thread == NULL && n + 1 < heap->pool_count; n++) {
@@ -191,7 +191,7 @@ static void detach(struct thread *thread)
 static struct thread *move_home(struct thread *thread)
 {
     struct hak_region *heap = thread->heap;
-    struct pool *pool = home_pool(heap);
+    struct pool *pool = thread_home_pool(heap);
 
     if (pool == thread->pool) {
         return thread;

@@ -173,6 +173,8 @@ void thread_detach_all(void);
 void thread_forget(struct hak_region *heap);
 /* In a child of fork: the other threads, and their pointers to their slots, are not there. */
 void thread_orphan(struct hak_region *heap);
+/* The pool of the node that the calling thread runs on now, or the nearest. */
+struct pool *thread_home_pool(struct hak_region *heap);
 /* Moves the calling thread's slots to the node that it runs on now. Entered. */
 void thread_rehome_all(void);
 bool thread_check(struct hak_region *heap);

@@ -170,6 +170,8 @@ HAK_API int hak_last_error(struct hak_error *out);
  *            remedy the commands that provide them
  * -E2BIG     more than HAK_REGION_BYTES_MAX
  * -EIO       a page was found on another node than asked
+ * -ELIBACC, -ENOENT, -EACCES  HAKMEM_HUGETLBFS: there is no libhugetlbfs, no mount for the page
+ *            size, or none that may be written
  * other      what the kernel said
  */
 HAK_API int hak_region_init(const struct hak_config *config);
@@ -204,6 +206,59 @@ HAK_API int hak_region_adopt(void *start, size_t length, int node, const struct 
 /* Ends a region of hak_region_create or hak_region_adopt (-EINVAL otherwise); as hak_region_fini.
  * Adopted memory stays with the caller, contents unspecified. */
 HAK_API int hak_region_destroy(hak_region *region);
+
+/* ---- planning ----------------------------------------------------------------------------- */
+
+/* A node's part in a region of one page size. */
+struct hak_plan_node {
+    int node;
+    uint64_t wanted_pages;  /* what the region would take there */
+    uint64_t pool_pages;    /* of a HUGETLB size: what the node's pool has in all */
+    uint64_t free_pages;    /* what could be taken there now; of ordinary memory about so much */
+    uint64_t missing_pages; /* wanted, and not free */
+    uint64_t memory_bytes;  /* of a HUGETLB size: ordinary memory to make missing pages of */
+};
+
+/* One page size of the list. */
+struct hak_plan_kind {
+    enum hak_pages pages;
+    size_t page_bytes;
+    size_t size_bytes;       /* of the region, rounded up as init would */
+    int code;                /* what init would meet with this size alone: 0, or a negative errno */
+    uint64_t promised_pages; /* of a HUGETLB size: free on some node, but set aside for others */
+    uint64_t cgroup_bytes;   /* what the process's hugetlb cgroup (v1 or v2) of this size still
+                                allows, or its memory cgroup of ordinary memory; UINT64_MAX: no
+                                limit */
+    unsigned node_count;
+    struct hak_plan_node nodes[HAK_NODES_MAX];
+};
+
+struct hak_plan {
+    int code;               /* what hak_region_init would return now */
+    unsigned kind_count;    /* page sizes of the list, in its order */
+    unsigned chosen;        /* index of the one that init would take; kind_count: none */
+    uint64_t memlock_bytes; /* RLIMIT_MEMLOCK, see getrlimit(2); UINT64_MAX: no limit. Init locks
+                               nothing; what the program adds with mlock(2) counts */
+    struct hak_plan_kind kinds[HAK_PAGES_COUNT - 1];
+    char message[1024]; /* why init would fail, or take another page size than the first */
+    char now[4096]; /* shell commands, one a line, that provide by sysfs what the first page size
+                       lacks that can be helped, of those that init would have preferred to the one
+                       it takes; also a mount of hugetlbfs, and THP that are switched off. Empty:
+                       nothing is lacking, or nothing helps */
+    char hugeadm[4096]; /* the same by hugeadm(8) of libhugetlbfs */
+    char boot[512];     /* the words for the kernel's command line that provide it from boot on;
+                           with nodes from Linux 5.16 on */
+};
+
+/*
+ * What hak_region_init(config) would find, without changing anything: figures per page size and
+ * node, whether it would succeed, and what would make it. config as there; with prefault off, only
+ * HUGETLB pages can be missing. A default region that exists is passed over. Some milliseconds; any
+ * thread. Others may take or free pages between
+ * this and init. 0, and the answer in *out; an error that no page would mend is in out->code and
+ * out->message (-EINVAL, -ENODEV, -E2BIG, as hak_region_init). -EINVAL also for out NULL.
+ */
+HAK_API int hak_region_plan(const struct hak_config *config, struct hak_plan *out);
 
 /* ---- allocation from the default region --------------------------------------------------- */
 
@@ -310,6 +365,27 @@ HAK_API int hak_on_exhausted(hak_region *region, hak_exhausted_fn reclaim, void 
 HAK_API int hak_thread_pin(int cpu);
 
 /*
+ * Starts count threads that call run(worker, argument), worker from 0 on; 0: one for every
+ * processor that the process may use. Each is pinned to a processor before it runs, and that
+ * processor's node is its home. They are spread over the nodes of the default region (all nodes,
+ * where there is none), one node after the other, and on a node over its cores before a core's
+ * second processor is used; where there are more workers than processors it begins again. After the
+ * region's own nodes come the processors of nodes that can have no segment (no memory, or none for
+ * this process) and are nearest to one of the region's; their home is that one. Where the region's
+ * nodes have no processor at all, all nodes' are used. Only processors of the affinity that the
+ * process was started with. Not a cancellation point.
+ *
+ * 0; -EINVAL run NULL or count over 8192; -EBUSY workers are running and were not joined; -ENODEV
+ * no processor may be used; -EAGAIN or what pthread_create(3) said: then none runs. Any thread.
+ */
+typedef void (*hak_worker_fn)(unsigned worker, void *argument);
+HAK_API int hak_worker_start(unsigned count, hak_worker_fn run, void *argument);
+
+/* Waits until all of them have returned. 0; -ESRCH there are none (or another thread is at it);
+ * -EDEADLK from a worker. */
+HAK_API int hak_worker_join(void);
+
+/*
  * Says that the calling thread will not allocate for a while: what its caches hold, in all regions,
  * may be taken by a thread that would otherwise run out of memory. Its next call takes up the
  * cache again where nobody did. A handful of atomic operations.
@@ -319,10 +395,14 @@ HAK_API void hak_thread_idle(void);
 /* ---- what is going on --------------------------------------------------------------------- */
 
 struct hak_stats {
-    size_t size_bytes;         /* object area */
-    size_t metadata_bytes;     /* every table beside it, thread caches included */
-    unsigned node_count;       /* segments */
-    enum hak_pages pages;      /* what the object area is backed with */
+    size_t size_bytes;           /* object area */
+    size_t metadata_bytes;       /* every table beside it, thread caches included */
+    unsigned node_count;         /* segments */
+    enum hak_pages pages;        /* what the object area is backed with */
+    enum hak_pages pages_wanted; /* the first of the list; another one: init fell back, as the list
+                                    allowed */
+    uint64_t faultin_bytes; /* what init faulted in, and how long that took; 0 without prefault */
+    uint64_t faultin_ns;
     unsigned threads;          /* threads that have a cache now */
     size_t free_bytes;         /* free units: available to every size */
     size_t largest_free_bytes; /* largest object that would succeed on the best node, from units */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Affinity by the kernel's masks, 8,192 processors wide where glibc's cpu_set_t stops at 1,024.
- * Called by hak_thread_pin and by the threads that fault a region in.
+ * Called by alloc/workers and by the threads that fault a region in.
  */
 #define _GNU_SOURCE
 #include "numa/pin.h"
@@ -11,29 +11,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <string.h>
 
-#define LONG_BITS (8 * sizeof(unsigned long))
-
-struct cpu_mask {
-    unsigned long words[TOPOLOGY_CPUS_MAX / LONG_BITS];
-};
-
-static struct cpu_mask original;
+static struct pin_mask original;
 static pthread_once_t original_once = PTHREAD_ONCE_INIT;
 
-static bool mask_has(const struct cpu_mask *mask, unsigned cpu)
-{
-    return (mask->words[cpu / LONG_BITS] >> cpu % LONG_BITS & 1) != 0;
-}
-
-static void mask_add(struct cpu_mask *mask, unsigned cpu)
-{
-    mask->words[cpu / LONG_BITS] |= 1UL << cpu % LONG_BITS;
-}
-
-static int set_affinity(const struct cpu_mask *mask)
+static int set_affinity(const struct pin_mask *mask)
 {
     return sched_setaffinity(0, sizeof *mask, (const cpu_set_t *)(const void *)mask) == 0 ? 0
                                                                                           : -errno;
@@ -52,32 +35,38 @@ __attribute__((constructor)) static void note_original_at_load(void)
     pthread_once(&original_once, note_original);
 }
 
-static unsigned collect_node(int node, struct cpu_mask *out)
+static unsigned collect_node(int node, struct pin_mask *out)
 {
     unsigned count = 0;
     memset(out, 0, sizeof *out);
     pthread_once(&original_once, note_original);
     for (unsigned cpu = 0; cpu < TOPOLOGY_CPUS_MAX; cpu++) {
-        if (!mask_has(&original, cpu) || topology_cpu_node((int)cpu) != node)
+        if (!pin_mask_has(&original, cpu) || topology_cpu_node((int)cpu) != node)
             continue;
-        mask_add(out, cpu);
+        pin_mask_add(out, cpu);
         count++;
     }
     return count;
 }
 
+void pin_original(struct pin_mask *out)
+{
+    pthread_once(&original_once, note_original);
+    *out = original;
+}
+
 int pin_thread(int cpu)
 {
-    struct cpu_mask mask = {0};
+    struct pin_mask mask = {0};
     if (cpu < 0 || cpu >= TOPOLOGY_CPUS_MAX)
         return -EINVAL;
-    mask_add(&mask, (unsigned)cpu);
+    pin_mask_add(&mask, (unsigned)cpu);
     return set_affinity(&mask);
 }
 
 int pin_to_node(int node)
 {
-    struct cpu_mask mask;
+    struct pin_mask mask;
     if (node < 0 || collect_node(node, &mask) == 0)
         return -ENODEV;
     return set_affinity(&mask);
@@ -85,7 +74,7 @@ int pin_to_node(int node)
 
 unsigned pin_node_cpu_count(int node)
 {
-    struct cpu_mask mask;
+    struct pin_mask mask;
     return node < 0 ? 0 : collect_node(node, &mask);
 }
 
@@ -94,7 +83,7 @@ unsigned pin_cpu_count(void)
     unsigned count = 0;
     pthread_once(&original_once, note_original);
     for (unsigned cpu = 0; cpu < TOPOLOGY_CPUS_MAX; cpu++)
-        if (mask_has(&original, cpu) && topology_cpu_node((int)cpu) >= 0)
+        if (pin_mask_has(&original, cpu) && topology_cpu_node((int)cpu) >= 0)
             count++;
     return count > 0 ? count : 1;
 }

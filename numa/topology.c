@@ -10,11 +10,10 @@
 #define _GNU_SOURCE
 #include "numa/topology.h"
 
+#include "numa/ranges.h"
 #include "numa/sysfs.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <numa.h>
 #include <numaif.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -36,48 +35,15 @@ static atomic_bool cpu_table_filled;
 static _Atomic unsigned fake_nodes;
 static int fake_physical[TOPOLOGY_NODES_MAX];
 
-typedef void visit_range(struct topology *topology, unsigned node, unsigned first, unsigned last);
+/* What a list of the kernel's is about. */
+struct listing {
+    struct topology *topology;
+    unsigned node;
+};
 
-/* Calls visit for every range of a kernel list such as "0-3,8,10-11", which may be longer than
- * any buffer one would like on a stack: it is taken a character at a time. */
-static int each_range(const char *path, visit_range *visit, struct topology *topology,
-                      unsigned node)
+static void note_nodes(void *context, unsigned first, unsigned last)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    char piece[256];
-    unsigned first = 0, number = 0;
-    bool digits = false, dash = false;
-    ssize_t got;
-    while ((got = read(fd, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR)) {
-        for (ssize_t i = 0; i < got; i++) {
-            char c = piece[i];
-            if (c >= '0' && c <= '9') {
-                number = number * 10 + (unsigned)(c - '0');
-                digits = true;
-                continue;
-            }
-            if (c == '-' && digits) {
-                first = number;
-                dash = true;
-            } else if (digits) {
-                visit(topology, node, dash ? first : number, number);
-                dash = false;
-            }
-            number = 0;
-            digits = false;
-        }
-    }
-    close(fd);
-    if (digits)
-        visit(topology, node, dash ? first : number, number);
-    return 0;
-}
-
-static void note_nodes(struct topology *topology, unsigned node, unsigned first, unsigned last)
-{
-    (void)node;
+    struct topology *topology = ((struct listing *)context)->topology;
     for (unsigned n = first; n <= last && n < TOPOLOGY_NODES_MAX; n++) {
         topology->nodes[n].exists = true;
         if (n >= topology->node_end)
@@ -85,11 +51,12 @@ static void note_nodes(struct topology *topology, unsigned node, unsigned first,
     }
 }
 
-static void note_cpus(struct topology *topology, unsigned node, unsigned first, unsigned last)
+static void note_cpus(void *context, unsigned first, unsigned last)
 {
+    const struct listing *listing = context;
     for (unsigned cpu = first; cpu <= last && cpu < TOPOLOGY_CPUS_MAX; cpu++) {
-        topology->cpu_node[cpu] = (signed char)node;
-        topology->nodes[node].has_cpus = true;
+        listing->topology->cpu_node[cpu] = (signed char)listing->node;
+        listing->topology->nodes[listing->node].has_cpus = true;
     }
 }
 
@@ -136,9 +103,10 @@ static void clear_topology(struct topology *topology)
 int topology_parse(const char *directory, uint64_t allowed_mask, struct topology *out)
 {
     char path[PATH_BYTES];
+    struct listing listing = {.topology = out};
     clear_topology(out);
     snprintf(path, sizeof path, "%s/online", directory);
-    int code = each_range(path, note_nodes, out, 0);
+    int code = ranges_read(path, note_nodes, &listing);
     if (code != 0)
         return code;
     if (out->node_end == 0)
@@ -150,8 +118,9 @@ int topology_parse(const char *directory, uint64_t allowed_mask, struct topology
         read_memory(directory, out, node);
         read_distances(directory, out, node);
         snprintf(path, sizeof path, "%s/node%u/cpulist", directory, node);
+        listing.node = node;
         /* A node whose list cannot be read has no processors as far as we can use them. */
-        (void)each_range(path, note_cpus, out, node);
+        (void)ranges_read(path, note_cpus, &listing);
     }
     return 0;
 }
@@ -171,31 +140,58 @@ static void assume_one_node(struct topology *topology)
     topology->nodes[0].exists = true;
     topology->nodes[0].has_memory = true;
     topology->nodes[0].allowed = true;
+    struct listing listing = {.topology = topology};
     long cpus = sysconf(_SC_NPROCESSORS_CONF);
-    note_cpus(topology, 0, 0, cpus > 0 ? (unsigned)cpus - 1 : 0);
+    note_cpus(&listing, 0, cpus > 0 ? (unsigned)cpus - 1 : 0);
 }
 
+static void note_allowed(void *context, unsigned first, unsigned last)
+{
+    uint64_t *mask = context;
+    for (unsigned node = first; node <= last && node < TOPOLOGY_NODES_MAX; node++)
+        *mask |= UINT64_C(1) << node;
+}
+
+uint64_t topology_parse_allowed(const char *status_path)
+{
+    static const char key[] = "\nMems_allowed_list:";
+    char text[8192];
+    uint64_t mask = 0;
+    if (sysfs_read(status_path, text, sizeof text) < 0)
+        return UINT64_MAX;
+    const char *at = strstr(text, key);
+    if (at == NULL)
+        return UINT64_MAX;
+    ranges_scan(at + sizeof key - 1, note_allowed, &mask);
+    return mask;
+}
+
+/* The cpuset's nodes, of cgroups v1 and v2 alike. Filters of system calls, as containers have them,
+ * often forbid the call, and then the file still tells. */
 static uint64_t read_allowed(void)
 {
     unsigned long mask[KERNEL_NODES_MAX / LONG_BITS + 1] = {0};
-    if (numa_available() < 0)
-        return UINT64_MAX;
-    if (get_mempolicy(NULL, mask, KERNEL_NODES_MAX + 1, NULL, MPOL_F_MEMS_ALLOWED) != 0)
-        return UINT64_MAX;
-    return mask[0];
+    if (get_mempolicy(NULL, mask, KERNEL_NODES_MAX + 1, NULL, MPOL_F_MEMS_ALLOWED) == 0)
+        return mask[0];
+    return topology_parse_allowed("/proc/thread-self/status");
 }
 
 static void read_machine(struct topology *out)
 {
+    unsigned with_memory = 0, only = 0;
     if (topology_parse(TOPOLOGY_SYSFS, read_allowed(), out) != 0)
         assume_one_node(out);
+    for (unsigned node = 0; node < out->node_end; node++) {
+        if (!out->nodes[node].has_memory)
+            continue;
+        with_memory++;
+        only = node;
+    }
     /* A virtual machine that is given its memory bit by bit: the node's figure is what has come
      * so far. With one node the machine's figure is the node's. */
-    uint64_t mask = topology_memory_mask(out);
-    if (__builtin_popcountll(mask) == 1) {
-        struct topology_node *only = &out->nodes[__builtin_ctzll(mask)];
-        uint64_t whole = machine_bytes();
-        only->total_bytes = whole > only->total_bytes ? whole : only->total_bytes;
+    if (with_memory == 1) {
+        uint64_t whole = machine_bytes(), *total = &out->nodes[only].total_bytes;
+        *total = whole > *total ? whole : *total;
     }
 }
 

@@ -46,6 +46,10 @@ int topology_read(struct topology *out);
  * nodes; leaves the process's tables alone. -ENOENT where the folder describes no node. */
 int topology_parse(const char *directory, uint64_t allowed_mask, struct topology *out);
 
+/* The nodes that a process's status file (proc(5): Mems_allowed_list) allows; all where the file or
+ * its line is not there. */
+uint64_t topology_parse_allowed(const char *status_path);
+
 /* The node of a processor, -1 for one that does not exist. Reads the machine at its first call. */
 int topology_cpu_node(int cpu);
 

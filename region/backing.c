@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The steps for one kind of page: plan the segments, ask whether there is enough (shortage), map,
- * bind each segment before its first touch, fault in and verify (faultin). A step that fails
+ * The steps for one kind of page: lay the segments out, ask whether there is enough (shortage),
+ * map, bind each segment before its first touch, fault in and verify (faultin). A step that fails
  * unmaps everything, appends its reason to the error record, and the next kind has its turn.
  */
 #include "region/backing.h"
@@ -11,67 +11,26 @@
 #include "region/base.h"
 #include "region/errlog.h"
 #include "region/faultin.h"
+#include "region/hugetlbfs.h"
 #include "region/os.h"
+#include "region/plan.h"
 #include "region/shortage.h"
 #include "region/supply.h"
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Transparent huge pages are this large on the supported processors, and so is a SuperSlab. */
 #define TABLE_ALIGN HAK_SUPERSLAB_BYTES
 
-static size_t segment_grain(enum hak_pages pages)
+static void lay_out(size_t bytes, uint64_t mask, enum hak_pages pages, struct backing *out)
 {
-    return max_size(HAK_SUPERSLAB_BYTES, os_pages_bytes(pages));
-}
-
-/* Why a node in the caller's list cannot be used; NULL: it can. */
-static const char *node_fault(const struct topology *topology, int node)
-{
-    const struct topology_node *entry = &topology->nodes[node];
-    if (!entry->exists)
-        return "does not exist";
-    if (!entry->has_memory)
-        return "has no memory";
-    return entry->allowed ? NULL : "may not be used by this process (cpuset or numactl)";
-}
-
-static int choose_nodes(uint64_t wanted, uint64_t *mask, struct hak_error *error)
-{
-    struct topology topology;
-    int code = topology_read(&topology);
-    if (code != 0)
-        return errlog_fail(error, code, HAK_ERROR_SETUP, "the machine's nodes cannot be read");
-    *mask = wanted != 0 ? wanted : topology_memory_mask(&topology);
-    if (*mask == 0)
-        return errlog_fail(error, -ENODEV, HAK_ERROR_SETUP,
-                           "no node that this process may use has memory");
-    for (int node = 0; node < HAK_NODES_MAX; node++) {
-        if ((*mask >> node & 1) == 0)
-            continue;
-        const char *fault = node_fault(&topology, node);
-        if (fault == NULL)
-            continue;
-        code = errlog_fail(error, -ENODEV, HAK_ERROR_SETUP, "node %d %s", node, fault);
-        error->node = node;
-        return code;
-    }
-    return 0;
-}
-
-/* Even shares, rounded up to what pages and SuperSlabs ask; down, where the sum were too much. */
-static void plan_segments(size_t bytes, uint64_t mask, enum hak_pages pages, struct backing *out)
-{
-    size_t grain = segment_grain(pages);
-    unsigned count = (unsigned)__builtin_popcountll(mask);
-    size_t share = round_up((bytes + count - 1) / count, grain);
-    if (share * count > HAK_REGION_BYTES_MAX)
-        share = round_down(HAK_REGION_BYTES_MAX / count, grain);
+    size_t share = plan_share(bytes, popcount64(mask), pages);
     memset(out, 0, sizeof *out);
     out->pages = pages;
     out->page_bytes = os_pages_bytes(pages);
-    out->bytes = share * count;
+    out->bytes = share * popcount64(mask);
     for (; mask != 0; mask &= mask - 1) {
         struct backing_segment *segment = &out->segments[out->segment_count++];
         segment->node = __builtin_ctzll(mask);
@@ -79,9 +38,12 @@ static void plan_segments(size_t bytes, uint64_t mask, enum hak_pages pages, str
     }
 }
 
-static int map_range(struct backing *backing, struct hak_error *error)
+static int map_pages(struct backing *backing, bool hugetlbfs, struct hak_error *error)
 {
     int code;
+    if (os_pages_hugetlb(backing->pages) && hugetlbfs)
+        return hugetlbfs_map(backing->bytes, backing->pages, !backing->fork_inherits,
+                             &backing->reserved, error);
     if (os_pages_hugetlb(backing->pages)) {
         code = os_map_hugetlb(backing->bytes, backing->pages, &backing->reserved);
     } else {
@@ -89,20 +51,31 @@ static int map_range(struct backing *backing, struct hak_error *error)
         if (code == 0)
             code = os_commit(backing->reserved, backing->bytes, backing->pages);
     }
+    if (code != 0)
+        shortage_explain(backing, "mapping them", code, error);
+    return code;
+}
+
+static int map_range(struct backing *backing, bool hugetlbfs, struct hak_error *error)
+{
+    int code = map_pages(backing, hugetlbfs, error);
     if (backing->reserved != NULL)
         backing->reserved_bytes = backing->bytes;
-    if (code != 0) {
-        shortage_explain(backing, "mapping them", code, error);
+    if (code != 0)
         return code;
-    }
     backing->base = backing->reserved;
     unsigned char *at = backing->base;
     for (unsigned i = 0; i < backing->segment_count; i++) {
         backing->segments[i].start = at;
         at += backing->segments[i].bytes;
     }
+    if (backing->fork_inherits)
+        return 0;
     /* A child that writes to its copy of a hugetlb page needs a page that nobody has set aside. */
-    return backing->fork_inherits ? 0 : os_dontfork(backing->base, backing->bytes);
+    code = os_dontfork(backing->base, backing->bytes);
+    if (code != 0)
+        shortage_explain(backing, "keeping them from children", code, error);
+    return code;
 }
 
 static int bind_segments(struct backing *backing, struct hak_error *error)
@@ -119,11 +92,19 @@ static int bind_segments(struct backing *backing, struct hak_error *error)
     return 0;
 }
 
-static int fault_in(struct backing *backing, bool verify, struct hak_error *error)
+static int fault_in(struct backing *backing, const struct settings *settings,
+                    struct hak_error *error)
 {
     struct faultin_failure failure;
-    int code = faultin_run(backing->segments, backing->segment_count, backing->pages, verify,
-                           &failure);
+    struct progress progress;
+    uint64_t start_ns = os_now_ns();
+    if (settings->progress)
+        progress_begin(&progress, STDERR_FILENO, backing->bytes, backing->pages,
+                       backing->segment_count, start_ns);
+    int code = faultin_run_shown(backing->segments, backing->segment_count, backing->pages,
+                                 settings->verify, settings->progress ? &progress : NULL, &failure);
+    backing->faultin_bytes = backing->bytes;
+    backing->faultin_ns = os_now_ns() - start_ns;
     if (code == 0)
         return 0;
     error->node = failure.node;
@@ -147,15 +128,16 @@ void backing_destroy(struct backing *backing)
 static int try_kind(const struct settings *settings, uint64_t mask, enum hak_pages pages,
                     struct backing *out, struct hak_error *error)
 {
-    plan_segments(settings->size_bytes, mask, pages, out);
+    lay_out(settings->size_bytes, mask, pages, out);
+    out->pages_wanted = settings->pages[0];
     out->fork_inherits = !os_pages_hugetlb(pages) || settings->fork_inherits;
     int code = shortage_check(out, settings->prefault, error);
     if (code == 0)
-        code = map_range(out, error);
+        code = map_range(out, settings->hugetlbfs, error);
     if (code == 0)
         code = bind_segments(out, error);
     if (code == 0 && settings->prefault)
-        code = fault_in(out, settings->verify, error);
+        code = fault_in(out, settings, error);
     if (code != 0)
         backing_destroy(out);
     return code;
@@ -168,10 +150,10 @@ int backing_create(const struct settings *settings, struct backing *out, struct 
     memset(out, 0, sizeof *out);
     if (error == NULL)
         error = &collected;
-    int code = choose_nodes(settings->nodes, &mask, error);
+    int code = plan_nodes(settings->nodes, &mask, error);
     if (code != 0)
         return code;
-    unsigned nodes = (unsigned)__builtin_popcountll(mask);
+    unsigned nodes = popcount64(mask);
     errlog_fail(&collected, -ENOMEM, HAK_ERROR_SETUP,
                 "a region of %zu MiB over %u node%s cannot be had:", settings->size_bytes >> 20,
                 nodes, nodes == 1 ? "" : "s");
@@ -237,7 +219,7 @@ void backing_table_free(void *table, size_t bytes)
 
 int backing_check(const struct backing *backing)
 {
-    size_t grain = segment_grain(backing->pages);
+    size_t grain = plan_grain(backing->pages);
     const unsigned char *at = backing->base;
     if (backing->segment_count == 0 || (uintptr_t)at % grain != 0)
         return -EUCLEAN;

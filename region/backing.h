@@ -29,7 +29,9 @@ struct backing {
     size_t bytes;
     enum hak_pages pages;
     size_t page_bytes;
-    bool fork_inherits; /* a child of fork(2) has a copy */
+    bool fork_inherits;                 /* a child of fork(2) has a copy */
+    enum hak_pages pages_wanted;        /* what was wanted most: the first of the settings' list */
+    uint64_t faultin_bytes, faultin_ns; /* what was faulted in, and how long that took */
     unsigned segment_count;
     struct backing_segment segments[HAK_NODES_MAX];
 };

@@ -1,148 +1,318 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * /proc/self/cgroup names the group, the files lie under /sys/fs/cgroup. Inside a container the
- * name may be the host's while only the container's own part is mounted: a folder that is not
- * there is passed over, and the walk upwards ends at the mount's root, which then is the
- * container's group. Called by region/shortage.
+ * /proc/self/mountinfo says where the hierarchies are mounted (proc_pid_mountinfo(5)),
+ * /proc/self/cgroup which group of each the process is in (cgroups(7)); the files of that group
+ * and of every group above it, up to the mount's root, are its limits. Version 1, version 2 and
+ * both side by side.
+ *
+ * A mount may show only part of a hierarchy, as inside a container: a root that the group's name
+ * begins with is cut off it; a root of ".." is above the group, whose own folder then cannot be
+ * named, and only the root's limit is seen; any other root is not above the group and is passed
+ * over. A folder that is not there is passed over too, and the walk goes on upwards.
+ *
+ * Called by region/plan.
  */
 #include "region/cgroup.h"
 
 #include "numa/sysfs.h"
 #include "region/base.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#define PATH_BYTES 1024
-#define FILE_BYTES 96
+#define PATH_BYTES 512
+#define FILE_BYTES 64
+#define LINE_BYTES 2048
+/* Version 1 says "no limit" by the largest number of whole pages that a long holds. */
+#define UNLIMITED_FROM (UINT64_C(1) << 62)
 
-/* One way of limiting one thing. */
+_Static_assert(PATH_BYTES + FILE_BYTES <= CGROUP_FILE_BYTES, "a limit's file has a name");
+
+/* One thing that is limited, in files of each version. */
 struct meter {
-    const char *mount;
-    const char *controller; /* as in /proc/self/cgroup; "" is version 2 */
-    const char *limit, *usage;
+    char limit[FILE_BYTES], usage[FILE_BYTES];
+    bool version2;
     bool files_count; /* usage includes file pages, which memory.stat tells */
 };
 
-/* The path of the process's group in a hierarchy: lines are number:controller[,controller]:path. */
-static bool find_group(const char *controller, char *path, size_t capacity)
+struct walk {
+    const char *controller;
+    const struct meter *meters;
+    unsigned meter_count;
+    const char *only_with; /* a mount option that must be there; NULL: none */
+    struct cgroup_limit *least;
+};
+
+/* A line of mountinfo, cut up. */
+struct mount {
+    char *root, *point, *type, *options;
+};
+
+static const char *fake_folder;
+
+static void name_source(const char *file, char *path, size_t capacity)
 {
-    char text[4096];
-    if (sysfs_read("/proc/self/cgroup", text, sizeof text) < 0)
-        return false;
-    for (char *line = text, *next; *line != '\0'; line = next) {
-        size_t length = strcspn(line, "\n");
-        next = line + length + (line[length] == '\n');
-        line[length] = '\0';
-        char *names = strchr(line, ':');
-        char *group = names == NULL ? NULL : strchr(names + 1, ':');
-        if (group == NULL)
-            continue;
-        *group++ = '\0';
-        size_t wanted = strlen(controller);
-        bool found = wanted == 0 && names[1] == '\0';
-        for (const char *name = names + 1; wanted > 0 && *name != '\0' && !found;) {
-            size_t span = strcspn(name, ",");
-            found = span == wanted && memcmp(name, controller, wanted) == 0;
-            name += span + (name[span] == ',');
-        }
-        if (!found)
-            continue;
-        snprintf(path, capacity, "%s", group);
-        return true;
-    }
-    return false;
+    snprintf(path, capacity, "%s/%s", fake_folder != NULL ? fake_folder : "/proc/self", file);
 }
+
+/* ---- one group ----------------------------------------------------------------------------- */
 
 /* File pages on the lists that reclaim looks at. */
 static uint64_t droppable(const char *folder)
 {
-    char path[PATH_BYTES + FILE_BYTES], text[8192];
+    char path[CGROUP_FILE_BYTES], text[8192];
     snprintf(path, sizeof path, "%s/memory.stat", folder);
     if (sysfs_read(path, text, sizeof text) < 0)
         return 0;
     return sysfs_find_number(text, "\ninactive_file ") + sysfs_find_number(text, "\nactive_file ");
 }
 
-static uint64_t folder_room(const struct meter *meter, const char *folder)
+static void look_at_meter(const struct meter *meter, const char *folder, struct cgroup_limit *least)
 {
-    char path[PATH_BYTES + FILE_BYTES];
+    char path[CGROUP_FILE_BYTES];
     uint64_t limit, usage;
     snprintf(path, sizeof path, "%s/%s", folder, meter->limit);
     /* "max" is no number: no limit. */
-    if (sysfs_read_number(path, &limit) != 0)
-        return CGROUP_UNLIMITED;
+    if (sysfs_read_number(path, &limit) != 0 || limit >= UNLIMITED_FROM)
+        return;
     snprintf(path, sizeof path, "%s/%s", folder, meter->usage);
     if (sysfs_read_number(path, &usage) != 0)
-        return CGROUP_UNLIMITED;
+        return;
     if (meter->files_count) {
         uint64_t files = droppable(folder);
         usage = usage > files ? usage - files : 0;
     }
-    return limit > usage ? limit - usage : 0;
+    uint64_t room = limit > usage ? limit - usage : 0;
+    if (room >= least->room_bytes)
+        return;
+    least->room_bytes = room;
+    least->usage_bytes = usage;
+    snprintf(least->file, sizeof least->file, "%s/%s", folder, meter->limit);
 }
 
-static uint64_t meter_room(const struct meter *meter)
+/* From the folder up to the mount's point. */
+static void climb(const struct walk *walk, bool version2, char *folder, size_t point_length)
+{
+    for (;;) {
+        for (unsigned i = 0; i < walk->meter_count; i++)
+            if (walk->meters[i].version2 == version2)
+                look_at_meter(&walk->meters[i], folder, walk->least);
+        char *slash = strrchr(folder, '/');
+        if (strlen(folder) <= point_length || slash == NULL)
+            return;
+        *slash = '\0';
+    }
+}
+
+/* ---- where it lies ------------------------------------------------------------------------- */
+
+/* The word is in a list with the separator between its words. */
+static bool has_word(const char *list, char separator, const char *word)
+{
+    const char ends[] = {separator, '\0'};
+    size_t wanted = strlen(word);
+    while (*list != '\0') {
+        size_t length = strcspn(list, ends);
+        if (length == wanted && memcmp(list, word, wanted) == 0)
+            return true;
+        list += length + (list[length] == separator);
+    }
+    return false;
+}
+
+/* The process's group in a hierarchy: lines are number:controller[,controller]:path; version 2 has
+ * no controllers there. */
+static bool find_group(const char *controller, char *group, size_t capacity)
+{
+    char path[PATH_BYTES], text[8192];
+    name_source("cgroup", path, sizeof path);
+    if (sysfs_read(path, text, sizeof text) < 0)
+        return false;
+    for (char *line = text, *next; *line != '\0'; line = next) {
+        size_t length = strcspn(line, "\n");
+        next = line + length + (line[length] == '\n');
+        line[length] = '\0';
+        char *names = strchr(line, ':');
+        char *found = names == NULL ? NULL : strchr(names + 1, ':');
+        if (found == NULL)
+            continue;
+        *found++ = '\0';
+        names++;
+        if (controller[0] == '\0' ? names[0] != '\0' : !has_word(names, ',', controller))
+            continue;
+        return snprintf(group, capacity, "%s", found) < (int)capacity;
+    }
+    return false;
+}
+
+/* The group's folder under the mount; false where the mount does not concern it. */
+static bool find_folder(const struct mount *mount, const char *group, char *folder, size_t capacity)
+{
+    size_t cut = strlen(mount->root);
+    if (strcmp(mount->root, "/") == 0)
+        cut = 0;
+    else if (strncmp(mount->root, "/..", 3) == 0)
+        group = "", cut = 0;
+    else if (strncmp(group, mount->root, cut) != 0 || (group[cut] != '/' && group[cut] != '\0'))
+        return false;
+    group += cut;
+    return snprintf(folder, capacity, "%s%s", mount->point, strcmp(group, "/") == 0 ? "" : group) <
+           (int)capacity;
+}
+
+static void look_at_mount(const struct mount *mount, const struct walk *walk)
 {
     char group[PATH_BYTES / 2], folder[PATH_BYTES];
-    uint64_t least = CGROUP_UNLIMITED;
-    if (!find_group(meter->controller, group, sizeof group))
-        return least;
-    for (;;) {
-        char *slash = strrchr(group, '/');
-        bool root = slash == NULL || group[1] == '\0';
-        snprintf(folder, sizeof folder, "%s%s", meter->mount, root ? "" : group);
-        uint64_t room = folder_room(meter, folder);
-        least = room < least ? room : least;
-        if (root)
-            return least;
-        /* "/a" becomes "/", the root. */
-        slash[slash == group] = '\0';
-    }
+    bool version2 = strcmp(mount->type, "cgroup2") == 0;
+    if (!version2 &&
+        (strcmp(mount->type, "cgroup") != 0 || !has_word(mount->options, ',', walk->controller)))
+        return;
+    if (walk->only_with != NULL && !has_word(mount->options, ',', walk->only_with))
+        return;
+    if (find_group(version2 ? "" : walk->controller, group, sizeof group) &&
+        find_folder(mount, group, folder, sizeof folder))
+        climb(walk, version2, folder, strlen(mount->point));
 }
 
-static uint64_t least_room(const struct meter *meters, size_t count)
+/* Spaces and the like are written as \040. */
+static void unescape(char *text)
 {
-    uint64_t least = CGROUP_UNLIMITED;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t room = meter_room(&meters[i]);
-        least = room < least ? room : least;
+    char *to = text;
+    for (const char *from = text; *from != '\0'; to++) {
+        bool octal = from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' &&
+                     from[2] <= '7' && from[3] >= '0' && from[3] <= '7';
+        *to = *from;
+        if (octal)
+            *to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + from[3] - '0');
+        from += octal ? 4 : 1;
     }
-    return least;
+    *to = '\0';
+}
+
+/* id parent device root point options [tag...] - type source super-options */
+static bool cut_line(char *line, struct mount *out)
+{
+    char *rest = strstr(line, " - "), *save = NULL;
+    if (rest == NULL)
+        return false;
+    *rest = '\0';
+    (void)strtok_r(line, " ", &save);
+    (void)strtok_r(NULL, " ", &save);
+    (void)strtok_r(NULL, " ", &save);
+    out->root = strtok_r(NULL, " ", &save);
+    out->point = strtok_r(NULL, " ", &save);
+    out->type = strtok_r(rest + 3, " ", &save);
+    (void)strtok_r(NULL, " ", &save);
+    out->options = strtok_r(NULL, " ", &save);
+    if (out->root == NULL || out->point == NULL || out->options == NULL)
+        return false;
+    unescape(out->root);
+    unescape(out->point);
+    return true;
+}
+
+static void look_at_line(char *line, const struct walk *walk)
+{
+    struct mount mount;
+    if (strstr(line, " - cgroup") != NULL && cut_line(line, &mount))
+        look_at_mount(&mount, walk);
+}
+
+/* A line at a time: there may be thousands, and those of other file systems of any length. */
+static void look_everywhere(const struct walk *walk)
+{
+    char path[PATH_BYTES], piece[1024], line[LINE_BYTES];
+    size_t length = 0;
+    ssize_t got;
+    name_source("mountinfo", path, sizeof path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    while ((got = read(fd, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR)) {
+        for (ssize_t i = 0; i < got; i++) {
+            if (piece[i] != '\n') {
+                if (length < sizeof line)
+                    line[length++] = piece[i];
+                continue;
+            }
+            if (length < sizeof line) {
+                line[length] = '\0';
+                look_at_line(line, walk);
+            }
+            length = 0;
+        }
+    }
+    close(fd);
+}
+
+/* ---- what is asked ------------------------------------------------------------------------- */
+
+static const struct meter memory_meters[] = {
+    {"memory.max", "memory.current", true, true},
+    {"memory.limit_in_bytes", "memory.usage_in_bytes", false, true},
+};
+#define MEMORY_METERS (sizeof memory_meters / sizeof *memory_meters)
+
+static void start(struct cgroup_limit *out)
+{
+    memset(out, 0, sizeof *out);
+    out->room_bytes = CGROUP_UNLIMITED;
+}
+
+void cgroup_memory(struct cgroup_limit *out)
+{
+    start(out);
+    const struct walk walk = {"memory", memory_meters, MEMORY_METERS, NULL, out};
+    look_everywhere(&walk);
+}
+
+void cgroup_hugetlb(enum hak_pages pages, struct cgroup_limit *out)
+{
+    static const struct {
+        const char *limit, *usage;
+        bool version2;
+    } names[] = {
+        {"max", "current", true},
+        {"rsvd.max", "rsvd.current", true},
+        {"limit_in_bytes", "usage_in_bytes", false},
+        {"rsvd.limit_in_bytes", "rsvd.usage_in_bytes", false},
+    };
+    struct meter meters[sizeof names / sizeof *names];
+    const char *size = pages == HAK_PAGES_1G ? "1GB" : "2MB";
+    const unsigned count = sizeof names / sizeof *names;
+    memset(meters, 0, sizeof meters);
+    start(out);
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(meters[i].limit, FILE_BYTES, "hugetlb.%s.%s", size, names[i].limit);
+        snprintf(meters[i].usage, FILE_BYTES, "hugetlb.%s.%s", size, names[i].usage);
+        meters[i].version2 = names[i].version2;
+    }
+    const struct walk walk = {"hugetlb", meters, count, NULL, out};
+    const struct walk counted = {"memory", memory_meters, MEMORY_METERS,
+                                 "memory_hugetlb_accounting", out};
+    look_everywhere(&walk);
+    look_everywhere(&counted);
 }
 
 uint64_t cgroup_memory_room(void)
 {
-    static const struct meter meters[] = {
-        {"/sys/fs/cgroup", "", "memory.max", "memory.current", true},
-        {"/sys/fs/cgroup/unified", "", "memory.max", "memory.current", true},
-        {"/sys/fs/cgroup/memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", true},
-    };
-    return least_room(meters, sizeof meters / sizeof *meters);
+    struct cgroup_limit limit;
+    cgroup_memory(&limit);
+    return limit.room_bytes;
 }
 
 uint64_t cgroup_hugetlb_room(enum hak_pages pages)
 {
-    const char *size = pages == HAK_PAGES_1G ? "1GB" : "2MB";
-    static const char *const suffixes[][2] = {
-        {"max", "current"},
-        {"rsvd.max", "rsvd.current"},
-        {"limit_in_bytes", "usage_in_bytes"},
-        {"rsvd.limit_in_bytes", "rsvd.usage_in_bytes"},
-    };
-    uint64_t least = CGROUP_UNLIMITED;
-    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        char limit[FILE_BYTES], usage[FILE_BYTES];
-        snprintf(limit, sizeof limit, "hugetlb.%s.%s", size, suffixes[i][0]);
-        snprintf(usage, sizeof usage, "hugetlb.%s.%s", size, suffixes[i][1]);
-        const struct meter meters[] = {
-            {"/sys/fs/cgroup", "", limit, usage, false},
-            {"/sys/fs/cgroup/unified", "", limit, usage, false},
-            {"/sys/fs/cgroup/hugetlb", "hugetlb", limit, usage, false},
-        };
-        uint64_t room = least_room(meters, sizeof meters / sizeof *meters);
-        least = room < least ? room : least;
-    }
-    return least;
+    struct cgroup_limit limit;
+    cgroup_hugetlb(pages, &limit);
+    return limit.room_bytes;
+}
+
+void cgroup_fake(const char *folder)
+{
+    fake_folder = folder;
 }

@@ -11,12 +11,28 @@
 #include <stdint.h>
 
 #define CGROUP_UNLIMITED UINT64_MAX
+#define CGROUP_FILE_BYTES 640
 
-/* Bytes of ordinary memory that may still be used, what the kernel can drop of file pages
- * included; the least over the group and those above it. CGROUP_UNLIMITED where nothing limits. */
+/* The limit that leaves least room, of the group and those above it. */
+struct cgroup_limit {
+    uint64_t room_bytes;          /* that may still be used; CGROUP_UNLIMITED: nothing limits */
+    uint64_t usage_bytes;         /* of the group that sets the limit */
+    char file[CGROUP_FILE_BYTES]; /* where it is set; "" where the name is too long */
+};
+
+/* Of ordinary memory; what the kernel can drop of file pages counts as room. */
+void cgroup_memory(struct cgroup_limit *out);
+
+/* Of hugetlb pages of a size: in use and reserved, and ordinary memory's limit too where the
+ * kernel counts hugetlb pages there (mount option memory_hugetlb_accounting, Linux 6.7). */
+void cgroup_hugetlb(enum hak_pages pages, struct cgroup_limit *out);
+
+/* Only the room. */
 uint64_t cgroup_memory_room(void);
-
-/* The same for hugetlb pages of a size, in use and reserved. */
 uint64_t cgroup_hugetlb_room(enum hak_pages pages);
+
+/* For tests: from now on the folder's files `cgroup` and `mountinfo` stand for those of
+ * /proc/self; NULL ends it. The text must stay. Call while no other thread is in this file. */
+void cgroup_fake(const char *folder);
 
 #endif

@@ -135,6 +135,16 @@ static void add_layer(struct settings *out, uint64_t value)
     out->layers |= (unsigned)value;
 }
 
+static void set_hugetlbfs(struct settings *out, uint64_t value)
+{
+    out->hugetlbfs = value != 0;
+}
+
+static void set_progress(struct settings *out, uint64_t value)
+{
+    out->progress = value != 0;
+}
+
 enum {
     REGION_SIZE,
     PAGES,
@@ -147,6 +157,8 @@ enum {
     WARM_POOL,
     WARM_STATS,
     LAYERS,
+    HUGETLBFS,
+    PROGRESS,
     VARIABLES
 };
 
@@ -182,6 +194,12 @@ static const struct variable table[VARIABLES] = {
                     set_warm_stats, "Print the warm pools' hits and misses per class at exit."},
     [LAYERS] = {"HAKMEM_LAYERS", KIND_CHOICES, "cache,pagebox,warmpool", 0, 0, "", layer_choices,
                 add_layer, "Layers in use; those not named are left out, to measure them."},
+    [HUGETLBFS] = {"HAKMEM_HUGETLBFS", KIND_BOOL, "0", 0, 1, "", bool_choices, set_hugetlbfs,
+                   "Back 2M and 1G pages by an unlinked file on the hugetlbfs mount that "
+                   "libhugetlbfs finds, so that its size limit and permissions count."},
+    [PROGRESS] = {"HAKMEM_PROGRESS", KIND_BOOL, "0", 0, 1, "", bool_choices, set_progress,
+                  "Tell on standard error how the region is faulted in (HAKMEM_PREFAULT): above "
+                  "2 GiB as it goes on, always how long it took."},
 };
 
 /* Defaults of a program that was not written for hakmem, where they are others;

@@ -37,6 +37,8 @@ struct settings {
     unsigned warm_pool;        /* SuperSlabs a class, 1 to CONFIG_WARM_POOL_MAX */
     bool warm_pool_stats;      /* print the warm pools' hit rates at exit */
     unsigned layers;           /* enum config_layer, or-ed */
+    bool hugetlbfs;            /* 2M and 1G pages by a file on a mount; see region/hugetlbfs.h */
+    bool progress;             /* show how the region is faulted in; see region/progress.h */
     unsigned given;            /* enum config_given, or-ed: what somebody asked for */
     /* Not to be set from outside: */
     bool fork_inherits;     /* hugetlb memory too */

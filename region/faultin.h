@@ -8,6 +8,7 @@
 #define HAK_REGION_FAULTIN_H
 
 #include "region/backing.h"
+#include "region/progress.h"
 
 struct faultin_failure {
     int code;
@@ -20,5 +21,10 @@ struct faultin_failure {
  * more about the first that failed. */
 int faultin_run(const struct backing_segment *segments, unsigned count, enum hak_pages pages,
                 bool verify, struct faultin_failure *failure);
+
+/* The same; *progress, which was begun for the segments' bytes, is told how it goes on and ended,
+ * whatever comes of it. NULL: nobody is told. */
+int faultin_run_shown(const struct backing_segment *segments, unsigned count, enum hak_pages pages,
+                      bool verify, struct progress *progress, struct faultin_failure *failure);
 
 #endif

@@ -101,6 +101,17 @@ int os_map_hugetlb(size_t bytes, enum hak_pages pages, void **out)
     return 0;
 }
 
+int os_map_file(size_t bytes, int file, bool shared, void **out)
+{
+    *out = NULL;
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, shared ? MAP_SHARED : MAP_PRIVATE, file,
+                    0);
+    if (at == MAP_FAILED)
+        return -errno;
+    *out = at;
+    return 0;
+}
+
 /* A write that changes nothing, whoever else writes there. An exchange of a byte for itself, since
  * compilers make a mere load of an or with 0, and a load maps the shared page of zeroes. */
 static void touch(unsigned char *at, size_t bytes)
@@ -155,11 +166,21 @@ void os_yield(void)
     sched_yield();
 }
 
-uint64_t os_coarse_ns(void)
+static uint64_t read_clock(clockid_t clock)
 {
     struct timespec now = {0, 0};
-    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    (void)clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+uint64_t os_coarse_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC_COARSE);
+}
+
+uint64_t os_now_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
 }
 
 int os_dontfork(void *at, size_t bytes)

@@ -42,6 +42,11 @@ int os_commit(void *at, size_t bytes, enum hak_pages pages);
  * mapping (globally, not per node) or says -ENOMEM. Give back with os_release. */
 int os_map_hugetlb(size_t bytes, enum hak_pages pages, void **out);
 
+/* The same from an open file on a hugetlbfs mount, from its start; the kernel makes it as long as
+ * that. shared: MAP_SHARED, the pages are the file's; otherwise MAP_PRIVATE, they are counted by
+ * the mount all the same. The mapping keeps the file; its descriptor may be closed. */
+int os_map_file(size_t bytes, int file, bool shared, void **out);
+
 /*
  * Faults every page of the range in for writing. Where pages are missing this is an error, never
  * a signal: -ENOMEM, or -EFAULT for a hugetlb page that cannot be had. Kernels before 5.14 do not
@@ -69,6 +74,9 @@ void os_yield(void);
 /* Since the machine's start, in steps of some milliseconds; read without a system call where the
  * kernel has a vDSO (vdso(7)). */
 uint64_t os_coarse_ns(void);
+
+/* The same clock to the nanosecond. Set-up only, which is timed by it. */
+uint64_t os_now_ns(void);
 
 /* Children made by fork(2) do not get the range. */
 int os_dontfork(void *at, size_t bytes);

@@ -131,6 +131,7 @@ int region_adopt(struct region *region, void *start, size_t bytes, int node,
     backing->base = start;
     backing->bytes = bytes;
     backing->pages = HAK_PAGES_4K;
+    backing->pages_wanted = HAK_PAGES_4K;
     backing->page_bytes = 4096;
     backing->fork_inherits = true;
     backing->segment_count = 1;

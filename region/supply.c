@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads /sys/devices/system/node, /sys/kernel/mm and /proc/meminfo. Called by region/shortage,
- * which turns the figures into an answer, and by backing_table.
+ * Reads /sys/devices/system/node, /sys/kernel/mm and /proc/meminfo. Called by region/plan,
+ * which holds wishes against the figures, and by backing_table.
  */
 #include "region/supply.h"
 
@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define PATH_BYTES 256
@@ -41,21 +42,32 @@ int supply_pool_read(int node, enum hak_pages pages, struct supply_pool *out)
     int code = sysfs_read_number(path, &out->total_pages);
     if (code != 0)
         return code;
+    supply_pool_path(node, pages, "surplus_hugepages", path, sizeof path);
+    if (sysfs_read_number(path, &out->surplus_pages) != 0)
+        out->surplus_pages = 0;
     supply_pool_path(node, pages, "free_hugepages", path, sizeof path);
     return sysfs_read_number(path, &out->free_pages);
 }
 
-uint64_t supply_unpromised(enum hak_pages pages)
+/* A count of the whole machine; 0 where it does not tell. */
+static uint64_t machine_count(enum hak_pages pages, const char *file)
 {
     char path[PATH_BYTES];
-    uint64_t free_pages = 0, promised = 0;
-    size_t kib = os_pages_bytes(pages) >> 10;
-    snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%zukB/free_hugepages", kib);
-    if (sysfs_read_number(path, &free_pages) != 0)
-        return 0;
-    snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%zukB/resv_hugepages", kib);
-    if (sysfs_read_number(path, &promised) != 0)
-        return 0;
+    uint64_t count = 0;
+    snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%zukB/%s",
+             os_pages_bytes(pages) >> 10, file);
+    return sysfs_read_number(path, &count) == 0 ? count : 0;
+}
+
+uint64_t supply_promised(enum hak_pages pages)
+{
+    return machine_count(pages, "resv_hugepages");
+}
+
+uint64_t supply_unpromised(enum hak_pages pages)
+{
+    uint64_t promised = supply_promised(pages);
+    uint64_t free_pages = machine_count(pages, "free_hugepages");
     return free_pages > promised ? free_pages - promised : 0;
 }
 
@@ -99,6 +111,40 @@ uint64_t supply_ordinary(int node)
     }
     /* Without /sys and /proc nobody can tell before the pages are asked for. */
     return known ? there : UINT64_MAX;
+}
+
+/* What a limit leaves; the usage is a line of /proc/self/status. */
+static uint64_t limit_room(rlim_t limit, const char *status, const char *key)
+{
+    if (limit == RLIM_INFINITY)
+        return UINT64_MAX;
+    uint64_t used = sysfs_find_number(status, key) << 10;
+    return limit > used ? limit - used : 0;
+}
+
+uint64_t supply_addresses(void)
+{
+    char status[4096];
+    struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY}, data = all;
+    (void)sysfs_read("/proc/self/status", status, sizeof status);
+    (void)getrlimit(RLIMIT_AS, &all);
+    (void)getrlimit(RLIMIT_DATA, &data);
+    uint64_t mapped = limit_room(all.rlim_cur, status, "\nVmSize:");
+    uint64_t written = limit_room(data.rlim_cur, status, "\nVmData:");
+    return mapped < written ? mapped : written;
+}
+
+uint64_t supply_promises(void)
+{
+    char text[4096];
+    uint64_t mode = 0;
+    if (sysfs_read_number("/proc/sys/vm/overcommit_memory", &mode) != 0 || mode != 2)
+        return UINT64_MAX;
+    if (sysfs_read("/proc/meminfo", text, sizeof text) <= 0)
+        return UINT64_MAX;
+    uint64_t limit = sysfs_find_number(text, "CommitLimit:") << 10;
+    uint64_t used = sysfs_find_number(text, "Committed_AS:") << 10;
+    return limit > used ? limit - used : 0;
 }
 
 bool supply_thp(void)

@@ -8,10 +8,9 @@
 
 #include "numa/bind.h"
 #include "region/faultin.h"
+#include "tests/deny_kit.h"
 #include "tests/memory_kit.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -247,25 +246,6 @@ TEST(two_tib_of_addresses_cost_no_memory)
 }
 
 /* ---- kernels and containers that know or allow less ----------------------------------------- */
-
-/* From now on, in this process: the system call number answers with code, where its third
- * argument's lower half is third; any value if third is negative. */
-static void deny(int number, long third, unsigned code)
-{
-    const unsigned argument = (unsigned)offsetof(struct seccomp_data, args[2]);
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, third < 0 ? 2 : 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)third, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | code),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
-        SKIP("no seccomp filter can be set here");
-}
 
 static struct harness_result result;
 

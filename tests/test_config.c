@@ -13,10 +13,11 @@ static struct settings settings;
 static struct hak_error error;
 
 static const char *const names[] = {
-    "HAKMEM_REGION_SIZE", "HAKMEM_PAGES",          "HAKMEM_NODES",
-    "HAKMEM_PREFAULT",    "HAKMEM_VERIFY",         "HAKMEM_MISUSE",
-    "HAKMEM_EXHAUSTED",   "HAKMEM_WARM_POOL",      "HAKMEM_TINY_PAGE_BOX_CLASSES",
-    "HAKMEM_LAYERS",      "HAKMEM_WARM_POOL_STATS"};
+    "HAKMEM_REGION_SIZE", "HAKMEM_PAGES",           "HAKMEM_NODES",
+    "HAKMEM_PREFAULT",    "HAKMEM_VERIFY",          "HAKMEM_MISUSE",
+    "HAKMEM_EXHAUSTED",   "HAKMEM_WARM_POOL",       "HAKMEM_TINY_PAGE_BOX_CLASSES",
+    "HAKMEM_LAYERS",      "HAKMEM_WARM_POOL_STATS", "HAKMEM_HUGETLBFS",
+    "HAKMEM_PROGRESS"};
 
 static void clean(void)
 {
@@ -71,6 +72,7 @@ TEST(without_anything_the_defaults_hold)
     CHECK_EQ(settings.page_box_classes, (UINT64_C(1) << (CONFIG_CLASSES_MAX + 1)) - 2);
     CHECK_EQ(settings.warm_pool, 12);
     CHECK_EQ(settings.layers, LAYER_ALL);
+    CHECK(!settings.hugetlbfs && !settings.progress);
     CHECK_EQ(error.kind, HAK_ERROR_NONE);
 }
 
@@ -134,6 +136,8 @@ TEST(what_makes_no_sense_is_refused_and_explained)
         {"HAKMEM_TINY_PAGE_BOX_CLASSES", "0-3", "1 to 60"},
         {"HAKMEM_TINY_PAGE_BOX_CLASSES", "61", "1 to 60"},
         {"HAKMEM_LAYERS", "cache,cash", "cache|pagebox|warmpool"},
+        {"HAKMEM_HUGETLBFS", "/mnt/huge", "1|0|on|off"},
+        {"HAKMEM_PROGRESS", "bar", "1|0|on|off"},
     };
     char said[64];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -183,6 +187,10 @@ TEST(lists_and_words_are_understood)
     CHECK(!settings.verify);
     CHECK_EQ(with("HAKMEM_WARM_POOL_STATS", "yes"), 0);
     CHECK(settings.warm_pool_stats);
+    CHECK_EQ(with("HAKMEM_HUGETLBFS", "on"), 0);
+    CHECK(settings.hugetlbfs && !settings.progress);
+    CHECK_EQ(with("HAKMEM_PROGRESS", "1"), 0);
+    CHECK(settings.progress && !settings.hugetlbfs);
     CHECK_EQ(with("HAKMEM_MISUSE", "ignore"), 0);
     CHECK_EQ(settings.misuse, HAK_MISUSE_IGNORE);
     CHECK_EQ(with("HAKMEM_EXHAUSTED", "any-node"), 0);

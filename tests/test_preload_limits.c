@@ -102,7 +102,8 @@ PRELOADED(mlockall_of_the_future_locks_what_the_heap_takes)
         CHECK(errno == ENOMEM || errno == EPERM || errno == EAGAIN);
         return;
     }
-    char *object = kit_keep(malloc(30 * MIB));
+    static char *object;
+    object = kit_keep(malloc(30 * MIB));
     CHECK(object != NULL);
     memset(object, 1, 30 * MIB);
     CHECK_GE(kit_status_kib("VmLck:"), 30 * 1024);

@@ -84,14 +84,27 @@ every_variable_has_an_option_that_sets_it() {
         grep -qxF "$variable=$value" out || fail "--$option, $value did not set $variable"
         count=$((count + 1))
     done < <(variables)
-    [ "$count" -ge 11 ] || fail "only $count options"
+    [ "$count" -ge 13 ] || fail "only $count options"
     [ "$count" -eq "$(grep -cE '^    \[[A-Z_]+\] = \{"HAKMEM_' "$source/region/config.c")" ] ||
         fail "$count options, but another number of variables in the table"
 }
 
+progress_is_told_on_standard_error_alone() {
+    run 0 --progress --prefault --size 64M --pages 4k ./probe
+    [ "$(wc -l <err)" -eq 1 ] || fail "not one line: $(cat err)"
+    local told='^hakmem: faulted in 64 MiB of 4k pages on [0-9]+ nodes? in [0-9.]+ s: '
+    grep -qE "$told[0-9.]+ GiB/s\$" err || fail "said $(cat err)"
+    grep -q '^region 64 ' out || fail "printed $(cat out)"
+    # Memory that comes as it is used is not faulted in.
+    run 0 --progress --size 64M --pages 4k ./probe
+    [ ! -s err ] || fail "without prefault: $(cat err)"
+    HAKMEM_PROGRESS=1 run 0 --progress=0 --prefault --size 64M --pages 4k ./probe
+    [ ! -s err ] || fail "though switched off: $(cat err)"
+}
+
 every_accepted_word_is_taken() {
     local option words word
-    for option in pages misuse exhausted prefault verify layers; do
+    for option in pages misuse exhausted prefault verify layers hugetlbfs progress; do
         words=$("$hakmem" run --help | grep -A 9 -E "^  --${option}[[ ]" | grep -m 1 'accepted: ')
         words=${words##*[ ]}
         [[ $words == *'|'* ]] || fail "--$option: $words"
@@ -111,7 +124,7 @@ nonsense_is_refused_before_anything_runs() {
         grep -q -e '--' err && fail "blames an option that was not given: $(cat err)"
         count=$((count + 1))
     done < <(variables)
-    [ "$count" -ge 11 ] || fail "only $count options"
+    [ "$count" -ge 13 ] || fail "only $count options"
     [ ! -e ran ] || fail 'the program was run'
 }
 

@@ -546,17 +546,14 @@ static void init_from(void *argument)
 
 TEST(an_environment_that_makes_no_sense_is_named)
 {
-    static struct bad_environment bad[] = {{"HAKMEM_REGION_SIZE", "banana"},
-                                           {"HAKMEM_REGION_SIZE", "-5"},
-                                           {"HAKMEM_PAGES", "3M"},
-                                           {"HAKMEM_NODES", "left"},
-                                           {"HAKMEM_PREFAULT", "maybe"},
-                                           {"HAKMEM_MISUSE", "cry"},
-                                           {"HAKMEM_EXHAUSTED", "borrow"},
-                                           {"HAKMEM_WARM_POOL", "lots"},
-                                           {"HAKMEM_LAYERS", "onion"},
-                                           {"HAKMEM_TINY_PAGE_BOX_CLASSES", "1-x"},
-                                           {"HAKMEM_VERIFY", "2"}};
+    static struct bad_environment bad[] = {
+        {"HAKMEM_REGION_SIZE", "banana"}, {"HAKMEM_REGION_SIZE", "-5"},
+        {"HAKMEM_PAGES", "3M"},           {"HAKMEM_NODES", "left"},
+        {"HAKMEM_PREFAULT", "maybe"},     {"HAKMEM_MISUSE", "cry"},
+        {"HAKMEM_EXHAUSTED", "borrow"},   {"HAKMEM_WARM_POOL", "lots"},
+        {"HAKMEM_LAYERS", "onion"},       {"HAKMEM_TINY_PAGE_BOX_CLASSES", "1-x"},
+        {"HAKMEM_VERIFY", "2"},           {"HAKMEM_HUGETLBFS", "/mnt/huge"},
+        {"HAKMEM_PROGRESS", "bar"}};
     kit_close();
     for (size_t n = 0; n < sizeof bad / sizeof *bad; n++) {
         static struct harness_result result;

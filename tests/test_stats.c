@@ -306,6 +306,52 @@ static void *stir(void *number)
     return NULL;
 }
 
+/* A region of 64 MiB with such pages wanted, and its figures. */
+static struct hak_stats stats_of(enum hak_pages first, enum hak_pages second,
+                                 enum hak_switch prefault)
+{
+    struct hak_config config = {
+        .size_bytes = 64 * MIB, .pages = {first, second}, .prefault = prefault};
+    kit_forget_last();
+    kit_start(&config);
+    struct hak_stats stats = kit_stats();
+    kit_close();
+    return stats;
+}
+
+TEST(what_was_faulted_in_and_what_was_wanted_can_be_read)
+{
+    uint64_t start_ms = (uint64_t)harness_now_ms();
+    struct hak_stats stats = stats_of(HAK_PAGES_4K, HAK_PAGES_DEFAULT, HAK_ON);
+    uint64_t most_ns = ((uint64_t)harness_now_ms() - start_ms + 1) * 1000000;
+    CHECK_EQ(stats.faultin_bytes, stats.size_bytes);
+    /* 64 MiB are 16,384 pages: not done within the clock's step, nor in more than it all took. */
+    CHECK_GE(stats.faultin_ns, 100000);
+    CHECK_LE(stats.faultin_ns, most_ns);
+    CHECK_EQ(stats.pages, HAK_PAGES_4K);
+    CHECK_EQ(stats.pages_wanted, HAK_PAGES_4K);
+    stats = stats_of(HAK_PAGES_4K, HAK_PAGES_DEFAULT, HAK_OFF);
+    CHECK_EQ(stats.faultin_bytes, 0);
+    CHECK_EQ(stats.faultin_ns, 0);
+    /* Huge pages of 1 GiB that nobody set aside. */
+    stats = stats_of(HAK_PAGES_1G, HAK_PAGES_4K, HAK_ON);
+    CHECK_EQ(stats.pages_wanted, HAK_PAGES_1G);
+    CHECK_EQ(stats.faultin_bytes, stats.size_bytes);
+}
+
+TEST(adopted_memory_was_not_faulted_in_by_us)
+{
+    static unsigned char memory[8 * MIB];
+    struct hak_stats stats;
+    hak_region *region;
+    CHECK_EQ(hak_region_adopt(memory, sizeof memory, -1, NULL, &region, NULL), 0);
+    CHECK_EQ(hak_region_stats(region, &stats), 0);
+    CHECK_EQ(hak_region_destroy(region), 0);
+    CHECK_EQ(stats.faultin_bytes, 0);
+    CHECK_EQ(stats.faultin_ns, 0);
+    CHECK_EQ(stats.pages_wanted, stats.pages);
+}
+
 TEST(figures_read_while_others_work_stay_within_the_region)
 {
     pthread_t threads[3];

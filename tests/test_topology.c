@@ -192,6 +192,75 @@ TEST(lists_longer_than_any_buffer_are_read_whole)
         CHECK_EQ(machine.cpu_node[cpu], cpu % 2 == 0 ? 63 : -1);
 }
 
+/* Rows and columns disagree here. */
+TEST(nearest_goes_by_the_row_of_the_node_that_asks)
+{
+    make_folder();
+    write_file("online", "0-2\n");
+    make_node(0, 4096, "0\n", "10 15 40\n");
+    make_node(1, 4096, "1\n", "60 10 20\n");
+    make_node(2, 4096, "2\n", "30 50 10\n");
+    int code = topology_parse(folder, UINT64_MAX, &machine);
+    remove_folder();
+    CHECK_EQ(code, 0);
+    CHECK_EQ(topology_nearest(&machine, 0, 6), 1);
+    CHECK_EQ(topology_nearest(&machine, 1, 5), 2);
+    CHECK_EQ(topology_nearest(&machine, 2, 3), 0);
+}
+
+/* 255 is the firmware's word for no way at all. */
+TEST(a_node_that_cannot_be_reached_is_the_farthest)
+{
+    make_folder();
+    write_file("online", "0-2\n");
+    make_node(0, 4096, "0\n", "10 255 254\n");
+    make_node(1, 4096, "1\n", "255 10 20\n");
+    make_node(2, 4096, "2\n", "254 20 10\n");
+    int code = topology_parse(folder, UINT64_MAX, &machine);
+    remove_folder();
+    CHECK_EQ(code, 0);
+    CHECK_EQ(machine.distance[0][1], TOPOLOGY_DISTANCE_UNKNOWN);
+    CHECK_EQ(topology_nearest(&machine, 0, 6), 2);
+    CHECK_EQ(topology_nearest(&machine, 0, 2), 1);
+}
+
+/* ---- what the process may use --------------------------------------------------------------- */
+
+static uint64_t allowed_by(const char *status)
+{
+    char path[128];
+    make_folder();
+    write_file("status", status);
+    snprintf(path, sizeof path, "%s/status", folder);
+    uint64_t mask = topology_parse_allowed(path);
+    remove_folder();
+    return mask;
+}
+
+TEST(allowed_nodes_are_read_from_the_status_file)
+{
+    CHECK_EQ(allowed_by("Name:\tx\nMems_allowed:\t00000000,00000002\n"
+                        "Mems_allowed_list:\t1\nvoluntary_ctxt_switches:\t150\n"),
+             2);
+    CHECK_EQ(allowed_by("Mems:\t3\nMems_allowed_list:\t0,2-3,63\nx:\t5\n"),
+             UINT64_C(0x800000000000000d));
+    /* A kernel for 1,024 nodes; those beyond 63 are not ours to use. */
+    CHECK_EQ(allowed_by("x\nMems_allowed_list:\t0-1023\n"), UINT64_MAX);
+    /* A program may call itself anything. */
+    CHECK_EQ(allowed_by("Name:\tMems_allowed_list:\t5\nMems_allowed_list:\t4\n"), 16);
+    CHECK_EQ(allowed_by("Name:\tx\n"), UINT64_MAX);
+    CHECK_EQ(topology_parse_allowed("/nowhere/status"), UINT64_MAX);
+}
+
+TEST(both_ways_to_ask_for_allowed_nodes_agree)
+{
+    CHECK_EQ(topology_read(&machine), 0);
+    uint64_t mask = topology_parse_allowed("/proc/thread-self/status");
+    for (unsigned node = 0; node < machine.node_end; node++)
+        if (machine.nodes[node].has_memory)
+            CHECK_EQ(machine.nodes[node].allowed, (mask >> node & 1) != 0);
+}
+
 TEST(folders_without_nodes_are_an_error)
 {
     make_folder();

@@ -37,7 +37,7 @@ static void open_world(size_t bytes, unsigned nodes)
     CHECK_EQ(world.region.segment_count, nodes == 0 ? 1 : nodes);
     for (uint32_t n = 0; n < world.region.segment_count; n++) {
         /* What was touched stays so; test_giveback.c has the rest. */
-        atomic_store(&world.region.segments[n].giveback.on, false);
+        world.region.segments[n].giveback.on = false;
     }
     world.taken = calloc(world.region.unit_count, 1);
     world.touched = calloc(world.region.unit_count, 1);

@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 
+#include <getopt.h>
 #include <numaif.h>
 #include <unistd.h>
 
@@ -18,9 +19,12 @@
 #include "bench/cycles.h"
 #include "bench/layers.h"
 #include "numa/topology.h"
+#include "region/config.h"
+#include "region/progress.h"
 #include "tools/demo.h"
 
 #define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
 #define ROUNDS 5u
 #define ROUND_MILLISECONDS 350u
 #define WARM_UP_MILLISECONDS 100u
@@ -30,6 +34,12 @@
 #define SAMPLED_OBJECTS 1024u
 
 enum { HAKMEM, LIBC, CREWS };
+
+/* What the command line asks for. */
+struct wish {
+    size_t bytes; /* of the region; 0: as the machine and the workers suggest */
+    bool progress;
+};
 
 struct figures {
     double mixed[CREWS][ROUNDS], foreign[CREWS][ROUNDS]; /* operations a second */
@@ -47,7 +57,16 @@ static size_t region_bytes(unsigned workers)
     return max_size(REGION_LEAST, min_size(bytes, affordable));
 }
 
-static void set_region_up(unsigned workers)
+/* Fault-in is told where somebody asked for it, or would sit before a terminal and wait. */
+static void show_progress(bool asked, size_t bytes)
+{
+    bool waits = bytes > PROGRESS_FROM_BYTES && isatty(STDERR_FILENO) != 0;
+    /* Without having been asked, what the environment says has the last word. */
+    if ((asked || waits) && setenv("HAKMEM_PROGRESS", "1", asked) != 0)
+        bench_fail("demo: HAKMEM_PROGRESS: %s", strerror(errno));
+}
+
+static void set_region_up(const struct wish *wish, unsigned workers)
 {
     static const char *const names[HAK_PAGES_COUNT] = {[HAK_PAGES_1G] = "1 GiB pages",
                                                        [HAK_PAGES_2M] = "2 MiB pages",
@@ -55,11 +74,12 @@ static void set_region_up(unsigned workers)
                                                        [HAK_PAGES_4K] = "ordinary 4 KiB pages"};
     char story[160];
     struct hak_stats stats;
-    size_t bytes = region_bytes(workers);
+    size_t bytes = wish->bytes != 0 ? wish->bytes : region_bytes(workers);
     /* The tables beside the objects take huge pages too. */
     bool huge = pages_borrow(bytes + bytes / 32 + 16 * MIB, story, sizeof story);
     meter_settle_program();
     struct hak_config config = {.size_bytes = bytes, .prefault = HAK_ON};
+    show_progress(wish->progress, bytes);
     unsigned at = 0;
     if (huge)
         config.pages[at++] = HAK_PAGES_2M;
@@ -73,9 +93,11 @@ static void set_region_up(unsigned workers)
     }
     double seconds = (double)(bench_now_ns() - start_ns) / 1e9;
     layers_snapshot(&stats);
-    printf("hakmem %s: region of %zu MiB on %s (%s), %u node%s, set up in %.2f s\n", hak_version(),
-           stats.size_bytes / MIB, names[stats.pages], story, stats.node_count,
-           stats.node_count == 1 ? "" : "s", seconds);
+    printf("hakmem %s: region of %zu MiB on %s (%s), %u node%s, set up in %.2f s, faulted in at "
+           "%.1f GiB/s\n",
+           hak_version(), stats.size_bytes / MIB, names[stats.pages], story, stats.node_count,
+           stats.node_count == 1 ? "" : "s", seconds,
+           (double)stats.faultin_bytes / (double)GIB * 1e9 / (double)stats.faultin_ns);
     printf("%u worker%s, each pinned to a processor; hakmem and libc work in turns, %u rounds\n\n",
            workers, workers == 1 ? "" : "s", ROUNDS);
     fflush(stdout);
@@ -265,22 +287,81 @@ static int judge_region(const struct hak_stats *after)
     return 1;
 }
 
+/* ---- the command line ---------------------------------------------------------------------- */
+
+static int print_usage(FILE *out, int status)
+{
+    fprintf(out, "usage: demo [--size SIZE] [--progress]\n"
+                 "Shows hakmem at work on this machine.\n\n"
+                 "  --size SIZE  of the region, as of HAKMEM_REGION_SIZE (4G); at least 128M.\n"
+                 "               Default: 512M, more for many processors, less for little memory\n"
+                 "  --progress   tell how the region is faulted in; by itself above 2G on a\n"
+                 "               terminal\n"
+                 "  -h, --help   this text\n");
+    return status;
+}
+
+/* By the parser that the library has for its variable. */
+static int take_size(const char *text, struct wish *wish)
+{
+    struct settings settings;
+    struct hak_error error;
+    if (setenv("HAKMEM_REGION_SIZE", text, 1) != 0)
+        bench_fail("demo: HAKMEM_REGION_SIZE: %s", strerror(errno));
+    int code = config_resolve(NULL, &settings, &error);
+    if (code != 0) {
+        fprintf(stderr, "demo: --size: %s\n", error.message);
+        return 2;
+    }
+    if (settings.size_bytes < REGION_LEAST) {
+        fprintf(stderr, "demo: --size %s: the work needs at least 128M\n", text);
+        return 2;
+    }
+    wish->bytes = settings.size_bytes;
+    return 0;
+}
+
+/* *finished: there is nothing left to do but to end with the status. */
+static int read_options(int argc, char **argv, struct wish *wish, bool *finished)
+{
+    static const struct option options[] = {{"size", required_argument, NULL, 's'},
+                                            {"progress", no_argument, NULL, 'p'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    int option, status = 0;
+    *finished = true;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'h')
+            return print_usage(stdout, 0);
+        if (option == 'p')
+            wish->progress = true;
+        else
+            status = option == 's' ? take_size(optarg, wish) : print_usage(stderr, 2);
+        if (status != 0)
+            return status;
+    }
+    if (optind < argc)
+        return print_usage(stderr, 2);
+    *finished = false;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct figures figures;
+    struct wish wish = {0};
     struct hak_stats after;
     cpu_set_t allowed;
-    if (argc > 1) {
-        fprintf(stderr, "usage: %s\nShows hakmem at work on this machine; takes no arguments.\n",
-                argv[0]);
-        return 2;
-    }
+    bool finished;
+    int status = read_options(argc, argv, &wish, &finished);
+    if (finished)
+        return status;
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         bench_fail("demo: cannot read the processors allowed: %s", strerror(errno));
     unsigned workers = (unsigned)CPU_COUNT(&allowed);
     workers = workers < BENCH_THREADS_MAX ? workers : BENCH_THREADS_MAX;
 
-    set_region_up(workers);
+    set_region_up(&wish, workers);
     crew_start(&crews[HAKMEM], true, workers);
     crew_start(&crews[LIBC], false, workers);
     work(&figures);

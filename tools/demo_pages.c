@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -57,14 +58,24 @@ static int write_number(const char *path, uint64_t number)
     return error;
 }
 
+/* Between the count here and the number in the kernel no signal may end the process. */
+static void hold_signals(sigset_t *before)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
 void pages_return(void)
 {
     /* relaxed: exactly one caller gets the count, be it a signal handler; nothing else is read. */
+    sigset_t before;
+    hold_signals(&before);
     uint64_t count = atomic_exchange_explicit(&borrowed_pages, 0, memory_order_relaxed);
     uint64_t now = 0;
-    if (count == 0 || !read_number(POOL_FILE, &now))
-        return;
-    write_number(POOL_FILE, now > count ? now - count : 0);
+    if (count != 0 && read_number(POOL_FILE, &now))
+        write_number(POOL_FILE, now > count ? now - count : 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void return_and_die(int signal_number)
@@ -104,17 +115,18 @@ size_t pages_available_bytes(void)
 static int raise_pool(uint64_t total, uint64_t missing)
 {
     uint64_t now = 0;
+    sigset_t before;
     watch_signals();
-    /* Before the write: a signal in between takes away pages that were not added yet only if the
-     * pool had grown meanwhile, while the other order could leave them behind. */
-    atomic_store_explicit(&borrowed_pages, missing, memory_order_relaxed);
+    hold_signals(&before);
     int error = write_number(POOL_FILE, total + missing);
     if (error == 0 && !read_number(POOL_FILE, &now))
         error = -EIO;
-    if (error == 0 && now >= total + missing)
-        return 0;
     /* The kernel adds as many as it finds and calls it a success. */
-    atomic_store_explicit(&borrowed_pages, now > total ? now - total : 0, memory_order_relaxed);
+    uint64_t came = error == 0 && now > total ? now - total : 0;
+    atomic_store_explicit(&borrowed_pages, came < missing ? came : missing, memory_order_relaxed);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0 && came >= missing)
+        return 0;
     pages_return();
     return error != 0 ? error : -ENOMEM;
 }

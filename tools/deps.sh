@@ -35,12 +35,16 @@ installed() {
 want_build() {
     want libnuma-dev header numa.h
     want libhugetlbfs-dev header hugetlbfs.h
+    want libcjson-dev header cjson/cJSON.h
 }
 
 want_check() {
     want_build
     want g++ command -v "${CXX:-g++}"
     want strace command -v strace
+    want python3 command -v python3
+    want libhugetlbfs-bin command -v hugeadm
+    want numactl command -v numactl
 }
 
 want_lint() {
@@ -54,6 +58,7 @@ want_test() {
     want_lint
     want clang command -v clang
     want valgrind command -v valgrind
+    want gnuplot-nox command -v gnuplot
     for library in libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 libtbbmalloc2; do
         want "$library" installed "$library"
     done
@@ -68,6 +73,7 @@ say_and_fail() {
     else
         names=$(echo "$missing" | sed 's/libnuma-dev/numactl-devel/
                                        s/libhugetlbfs-dev/libhugetlbfs-devel/
+                                       s/libcjson-dev/cjson-devel/
                                        s/g++/gcc-c++/
                                        s/clang-tidy\|clang-format/clang-tools-extra/g')
         echo "    ${sudo}dnf install -y$names" >&2
@@ -98,7 +104,10 @@ if ! command -v "${cc%% *}" >/dev/null 2>&1; then
     exit 1
 fi
 case ${1:-} in
-need) want libnuma-dev header numa.h ;;
+need)
+    want libnuma-dev header numa.h
+    want libcjson-dev header cjson/cJSON.h
+    ;;
 build) want_build ;;
 check) want_check ;;
 test) want_test ;;

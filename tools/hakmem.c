@@ -25,6 +25,10 @@ static int version(int argc, char **argv);
 
 static const struct subcommand subcommands[] = {
     {"run", hakmem_run, "run a program with its whole heap in a region"},
+    {"plan", hakmem_plan, "what a region would find, and what it lacks; changes nothing"},
+    {"reserve", hakmem_reserve, "reserve huge pages, node by node; as root"},
+    {"release", hakmem_release, "give reserved huge pages back; as root"},
+    {"doctor", hakmem_doctor, "check the machine's settings, with remedies"},
     {"help", help, "this text, or that of a subcommand"},
     {"version", version, "the version, the same as the library's"},
 };

@@ -27,5 +27,9 @@ int tool_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Subcommands: argv[0] is "hakmem SUBCOMMAND", which getopt_long puts into its messages. Return the
  * exit status; what they wrote to standard output is flushed and checked by the caller. */
 int hakmem_run(int argc, char **argv);
+int hakmem_plan(int argc, char **argv);
+int hakmem_reserve(int argc, char **argv);
+int hakmem_release(int argc, char **argv);
+int hakmem_doctor(int argc, char **argv);
 
 #endif
