@@ -9,8 +9,8 @@
 #ifndef HAK_BENCH_REGION_PAGES_H
 #define HAK_BENCH_REGION_PAGES_H
 
+#include "bench/pool.h"
 #include "bench/region_cells.h"
-#include "bench/region_pool.h"
 
 enum page_kind { KIND_4K, KIND_THP, KIND_2M, KIND_1G, KIND_COUNT };
 

@@ -194,13 +194,15 @@ run_case() {
     esac
 }
 
-# run_cases FILE [PART]: the functions of the file, those whose names have the part in them.
+# run_cases FILE [PART]: the functions of the file, where it has a line "# ---- cases" those below
+# it, those whose names have the part in them.
 run_cases() {
-    local name
+    local name first=1
+    grep -q '^# ---- cases' "$1" && first='/^# ---- cases/'
     while read -r name; do
         [[ $name == *${2:-}* ]] || continue
         run_case "$name"
-    done < <(sed -nE 's/^([a-z_0-9]+)\(\) \{$/\1/p' "$1")
+    done < <(sed -nE "$first,\$ s/^([a-z_0-9]+)\\(\\) \\{\$/\\1/p" "$1")
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" -eq 0 ] || exit 1
     [ "$passed" -gt 0 ] || exit 77

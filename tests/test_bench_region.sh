@@ -12,30 +12,16 @@
 # shellcheck disable=SC2317
 set -u
 cd "$(dirname "$0")/.." || exit 1
-source=$PWD build=${BUILD:-build}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0 skipped=0
-
-if ! make --no-print-directory BUILD="$build" "$build/bench/region" >"$work/make" 2>&1; then
-    cat "$work/make"
+# shellcheck source=tests/run_kit.sh
+. tests/run_kit.sh
+if ! make -C "$source" --no-print-directory BUILD="$build" "$build/bench/region" \
+    >make.log 2>&1; then
+    cat make.log
     echo 'FAIL the_benchmark_builds'
     echo '0 passed, 1 failed, 0 skipped'
     exit 1
 fi
-region=$(realpath "$build/bench/region")
-cd "$work" || exit 1
-exec 3>>why 4>&1
-
-fail() {
-    echo "$*" >&3
-    exit 1
-}
-
-skip() {
-    echo "$*" >&3
-    exit 77
-}
+region=$build/bench/region
 
 # run_region STATUS ARGUMENT...: leaves out and err.
 run_region() {
@@ -104,19 +90,6 @@ ended_with_pages() {
     why="$why; $now afterwards"
     [ "$now" -ne $((before + own)) ] || echo "$before" >"$pool/nr_hugepages"
     return 1
-}
-
-run_case() {
-    local status reason
-    : >why
-    ("$1") </dev/null >&4 2>&4
-    status=$?
-    reason=$(tr '\n' ' ' <why)
-    case $status in
-    0) passed=$((passed + 1)) && echo "ok $1" ;;
-    77) skipped=$((skipped + 1)) && echo "skip $1: $reason" ;;
-    *) failed=$((failed + 1)) && echo "FAIL $1: ${reason:-status $status}" ;;
-    esac
 }
 
 # ---- cases -----------------------------------------------------------------------------------
@@ -230,13 +203,4 @@ nonsense_is_refused() {
     grep -q '^usage: region ' out || fail "help: $(cat out)"
 }
 
-# ---- the end of the cases --------------------------------------------------------------------
-
-while read -r name; do
-    [[ $name == *${1:-}* ]] || continue
-    run_case "$name"
-done < <(sed -nE '/^# ---- cases/,$s/^([a-z_0-9]+)\(\) \{$/\1/p' \
-    "$source/tests/test_bench_region.sh")
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ] || exit 1
-[ "$passed" -gt 0 ] || exit 77
+run_cases "$source/tests/test_bench_region.sh" "${1:-}"

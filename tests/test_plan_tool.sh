@@ -12,10 +12,9 @@
 # shellcheck disable=SC2317
 set -u
 cd "$(dirname "$0")/.." || exit 1
-script=$PWD/tests/test_plan_tool.sh hakmem=$(realpath "${BUILD:-build}")/hakmem
-for variable in $(compgen -e); do
-    case $variable in HAKMEM_* | LD_*) unset "$variable" ;; esac
-done
+script=$PWD/tests/test_plan_tool.sh
+# shellcheck source-path=SCRIPTDIR/..
+. tests/run_kit.sh
 node=$(sed 's/[^0-9].*//' /sys/devices/system/node/has_memory 2>/dev/null || echo 0)
 pools=/sys/devices/system/node/node$node/hugepages
 [ -d "$pools" ] || pools=/sys/kernel/mm/hugepages
@@ -23,7 +22,6 @@ pool=$pools/hugepages-2048kB
 before=$(cat "$pool/nr_hugepages" 2>/dev/null)
 # Of those: made by the kernel on demand.
 surplus=$(cat "$pool/surplus_hugepages" 2>/dev/null || echo 0)
-work=$(mktemp -d) || exit 1
 # The pool's size is put back however this ends.
 finish() {
     [ -z "$before" ] || [ "$(cat "$pool/nr_hugepages")" = "$before" ] ||
@@ -32,19 +30,6 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
-cd "$work" || exit 1
-passed=0 failed=0 skipped=0
-exec 3>>why 4>&1
-
-fail() {
-    echo "$*" >&3
-    exit 1
-}
-
-skip() {
-    echo "$*" >&3
-    exit 77
-}
 
 # plan STATUS ARGUMENT...: `hakmem plan ARGUMENT...` must end with STATUS; leaves out and err.
 plan() {
@@ -100,10 +85,34 @@ need_root() {
 # Free pages that nobody was promised, and more: so many MiB.
 more_than_free() {
     local all=/sys/kernel/mm/hugepages/hugepages-2048kB
-    echo $((($(cat $all/free_hugepages) - $(cat $all/resv_hugepages) + $1) * 2))M
+    echo $((($(cat "$all/free_hugepages") - $(cat "$all/resv_hugepages") + $1) * 2))M
 }
 
-# ---- what it shows ---------------------------------------------------------------------------
+counts() {
+    cat /sys/kernel/mm/hugepages/*/*_hugepages /sys/kernel/mm/transparent_hugepage/enabled \
+        /sys/devices/system/node/node*/hugepages/*/*_hugepages 2>/dev/null
+}
+
+# mends TITLE: the commands below that line of the table's are what was missing; `hakmem run` agrees
+# before and after.
+mends() {
+    local size
+    size=$(more_than_free 4)
+    plan 1 --size "$size" --pages 2M
+    "$hakmem" run --size "$size" --pages 2M --prefault true 2>err
+    [ $? -eq 127 ] || fail "a region that could not be had: $(cat err)"
+    sed -n "/$1/,/^$/p" out | sed 1d >commands
+    [ "$(grep -c . commands)" -eq 1 ] || fail "commands: $(cat commands)"
+    sh -e commands 2>err || fail "$(cat commands err)"
+    [ "$(cat "$pool/nr_hugepages")" -ge $((before + 4)) ] ||
+        skip 'so many pages cannot be made here'
+    plan 0 --size "$size" --pages 2M
+    printed '^init would succeed, with 2M pages'
+    "$hakmem" run --size "$size" --pages 2M --prefault true 2>err || fail "run: $(cat err)"
+    echo "$before" >"$pool/nr_hugepages"
+}
+
+# ---- cases: what it shows -------------------------------------------------------------------
 
 a_row_per_page_size_and_node() {
     need_pools
@@ -228,11 +237,6 @@ what_is_wrong_in_the_environment_is_the_answer() {
 
 # ---- what it does not, and what its commands do ----------------------------------------------
 
-counts() {
-    cat /sys/kernel/mm/hugepages/*/*_hugepages /sys/kernel/mm/transparent_hugepage/enabled \
-        /sys/devices/system/node/node*/hugepages/*/*_hugepages 2>/dev/null
-}
-
 nothing_changes() {
     counts >counts_before
     plan 1 --size 2T --pages 1G,2M
@@ -240,25 +244,6 @@ nothing_changes() {
     "$hakmem" plan --size 512M --json >out
     counts >counts_after
     cmp -s counts_before counts_after || fail "$(diff counts_before counts_after)"
-}
-
-# mends TITLE: the commands below that line of the table's are what was missing; `hakmem run` agrees
-# before and after.
-mends() {
-    local size
-    size=$(more_than_free 4)
-    plan 1 --size "$size" --pages 2M
-    "$hakmem" run --size "$size" --pages 2M --prefault true 2>err
-    [ $? -eq 127 ] || fail "a region that could not be had: $(cat err)"
-    sed -n "/$1/,/^$/p" out | sed 1d >commands
-    [ "$(grep -c . commands)" -eq 1 ] || fail "commands: $(cat commands)"
-    sh -e commands 2>err || fail "$(cat commands err)"
-    [ "$(cat "$pool/nr_hugepages")" -ge $((before + 4)) ] ||
-        skip 'so many pages cannot be made here'
-    plan 0 --size "$size" --pages 2M
-    printed '^init would succeed, with 2M pages'
-    "$hakmem" run --size "$size" --pages 2M --prefault true 2>err || fail "run: $(cat err)"
-    echo "$before" >"$pool/nr_hugepages"
 }
 
 the_sysfs_commands_mend_it() {
@@ -272,28 +257,4 @@ the_hugeadm_commands_mend_it() {
     mends 'by hugeadm'
 }
 
-# ---- running them ----------------------------------------------------------------------------
-
-run_case() {
-    local status reason
-    : >why
-    ("$1") </dev/null >&4 2>&4
-    status=$?
-    reason=$(tr '\n' ' ' <why)
-    case $status in
-    0) passed=$((passed + 1)) && echo "ok $1" ;;
-    77) skipped=$((skipped + 1)) && echo "skip $1: $reason" ;;
-    *) failed=$((failed + 1)) && echo "FAIL $1: ${reason:-status $status}" ;;
-    esac
-}
-
-while read -r name; do
-    case $name in
-    fail | skip | plan | printed | said | json | need_* | more_than_free | finish) ;;
-    counts | mends | run_case) ;;
-    *"${1:-}"*) run_case "$name" ;;
-    esac
-done < <(sed -nE 's/^([a-z_0-9]+)\(\) \{$/\1/p' "$script")
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ] || exit 1
-[ "$passed" -gt 0 ] || exit 77
+run_cases "$script" "${1:-}"

@@ -102,9 +102,10 @@ PRELOADED(mlockall_of_the_future_locks_what_the_heap_takes)
         CHECK(errno == ENOMEM || errno == EPERM || errno == EAGAIN);
         return;
     }
-    static char *object;
-    object = kit_keep(malloc(30 * MIB));
-    CHECK(object != NULL);
+    char *object = malloc(30 * MIB);
+    if (kit_keep(object) == NULL) {
+        FAIL("no object");
+    }
     memset(object, 1, 30 * MIB);
     CHECK_GE(kit_status_kib("VmLck:"), 30 * 1024);
     CHECK_LE(kit_status_kib("VmRSS:"), 64 * 1024);

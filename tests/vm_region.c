@@ -2,7 +2,8 @@
 /*
  * Regions on machines with several nodes: every page on its segment's node, asked of the kernel
  * page by page; too few pages, control groups, nodes without memory or processors, nodes that may
- * not be used: an error that names them, no signal, nothing left behind; falling back as the list says.
+ * not be used: an error that names them, no signal, nothing left behind; falling back as the list
+ * says.
  *
  * Run by tests/numa in virtual machines that have what a case needs; elsewhere it skips.
  */

@@ -72,7 +72,7 @@ static void set_region_up(const struct wish *wish, unsigned workers)
                                                        [HAK_PAGES_2M] = "2 MiB pages",
                                                        [HAK_PAGES_THP] = "transparent huge pages",
                                                        [HAK_PAGES_4K] = "ordinary 4 KiB pages"};
-    char story[160];
+    char story[512];
     struct hak_stats stats;
     size_t bytes = wish->bytes != 0 ? wish->bytes : region_bytes(workers);
     /* The tables beside the objects take huge pages too. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hugetlb pages for as long as a region of bench/region lives: what the nodes' pools lack is added
- * where the process may (root), and given back afterwards.
+ * Hugetlb pages for as long as a region of bench/region or of the demo lives: what the nodes' pools
+ * lack is added where the process may (root), and given back afterwards.
  *
  * However the process ends, its pages must go: pool_return makes only async-signal-safe calls, and
  * runs at exit and by every signal that ends a process. What was added is subtracted, rather than
@@ -11,8 +11,8 @@
  *
  * One thread borrows and returns; a signal may return them on any.
  */
-#ifndef HAK_BENCH_REGION_POOL_H
-#define HAK_BENCH_REGION_POOL_H
+#ifndef HAK_BENCH_POOL_H
+#define HAK_BENCH_POOL_H
 
 #include <fcntl.h>
 #include <signal.h>
@@ -175,6 +175,15 @@ static inline int pool_borrow_on(struct pool_loan *loan, int node, enum hak_page
                  "now. Soon after boot, or on its command line, it finds more",
                  name, node, (unsigned long long)missing, (unsigned long long)came);
     return code != 0 ? code : -ENOMEM;
+}
+
+/* Pages that are on loan now. */
+static inline uint64_t pool_borrowed(void)
+{
+    uint64_t pages = 0;
+    for (unsigned i = 0; i < HAK_NODES_MAX; i++)
+        pages += atomic_load_explicit(&pool_loans[i].pages, memory_order_relaxed);
+    return pages;
 }
 
 /* Sees to it that every node of the mask has so many bytes of free pages. 0, or a negative errno
