@@ -200,10 +200,18 @@ static void look_at_promises(struct plan_finding *finding)
     finding->missing_pages += finding->promised_lack;
 }
 
+/* Ordinary memory that comes as it is used is never short. */
+static bool counts_memory(const struct plan_finding *finding)
+{
+    return !finding->verdict_only || finding->prefault || os_pages_hugetlb(finding->kind.pages);
+}
+
 static void look_at_limits(struct plan_finding *finding)
 {
     struct hak_plan_kind *kind = &finding->kind;
-    cgroup_memory(&finding->memory);
+    finding->memory.room_bytes = CGROUP_UNLIMITED;
+    if (counts_memory(finding))
+        cgroup_memory(&finding->memory);
     finding->address_bytes = supply_addresses();
     finding->memory_bytes = finding->table_bytes;
     if (os_pages_hugetlb(kind->pages)) {
@@ -240,8 +248,8 @@ void plan_look(struct plan_finding *finding)
     bool hugetlb = os_pages_hugetlb(kind->pages);
     finding->there = kind->pages != HAK_PAGES_THP || supply_thp();
     /* An empty range says whether the kernel knows how (Linux 5.14) and touches nothing. */
-    finding->populates = !hugetlb || !finding->prefault || os_populate(NULL, 0, true) == 0;
-    for (unsigned i = 0; i < kind->node_count; i++) {
+    finding->populates = !hugetlb || !finding->prefault || os_populate(NULL, 0, true) != -ENOSYS;
+    for (unsigned i = 0; i < kind->node_count && counts_memory(finding); i++) {
         struct hak_plan_node *node = &kind->nodes[i];
         struct purse *purse = find_purse(&purses, node->node, kind->pages, &finding->there);
         spend_tables(finding, node, purse);

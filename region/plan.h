@@ -37,8 +37,9 @@ int plan_nodes(uint64_t wanted, uint64_t *mask, struct hak_error *error);
 struct plan_finding {
     struct hak_plan_kind kind;
     bool prefault;
-    bool there;     /* the kernel has pages of the kind, and they are not switched off */
-    bool populates; /* and can fault them in without a signal */
+    bool verdict_only; /* what cannot change kind.code is not looked at: each start pays for it */
+    bool there;        /* the kernel has pages of the kind, and they are not switched off */
+    bool populates;    /* and can fault them in without a signal */
     uint64_t wanted_pages;
     uint64_t missing_pages;
     uint64_t promised_lack; /* of those: free, but set aside for others */

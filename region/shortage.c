@@ -299,6 +299,7 @@ int shortage_check(const struct backing *plan, bool prefault, struct hak_error *
 {
     struct plan_finding finding;
     plan_begin(plan->pages, prefault, &finding);
+    finding.verdict_only = true;
     for (unsigned i = 0; i < plan->segment_count; i++)
         plan_wish(&finding, plan->segments[i].node, plan->segments[i].bytes);
     plan_look(&finding);

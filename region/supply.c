@@ -126,9 +126,12 @@ uint64_t supply_addresses(void)
 {
     char status[4096];
     struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY}, data = all;
-    (void)sysfs_read("/proc/self/status", status, sizeof status);
     (void)getrlimit(RLIMIT_AS, &all);
     (void)getrlimit(RLIMIT_DATA, &data);
+    if (all.rlim_cur == RLIM_INFINITY && data.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    status[0] = '\0';
+    (void)sysfs_read("/proc/self/status", status, sizeof status);
     uint64_t mapped = limit_room(all.rlim_cur, status, "\nVmSize:");
     uint64_t written = limit_room(data.rlim_cur, status, "\nVmData:");
     return mapped < written ? mapped : written;
