@@ -20,26 +20,37 @@ static bool prints_at_exit;
 /* The default region holds the heap of a whole program; see setup_whole_program. */
 static bool whole_program;
 
+/* The holder's cancelability before it came; under the lock. */
+static int cancel_before;
+
+/* No set-up call is a cancellation point: half a region, and the lock, would stay behind. */
 static void lock_set_up(void)
 {
+    int cancel;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     pthread_mutex_lock(&setup_lock);
+    cancel_before = cancel;
 }
 
 static void unlock_set_up(void)
 {
+    int cancel = cancel_before;
+
     pthread_mutex_unlock(&setup_lock);
+    pthread_setcancelstate(cancel, NULL);
 }
 
 static void print_at_exit(void)
 {
-    pthread_mutex_lock(&setup_lock);
+    lock_set_up();
     for (unsigned id = 0; id < HAK_REGIONS_MAX; id++) {
         struct hak_region *heap = atomic_load_explicit(&heap_all[id], memory_order_acquire);
         if (heap != NULL && heap->warm_pool_stats) {
             warmpool_print_stats(heap);
         }
     }
-    pthread_mutex_unlock(&setup_lock);
+    unlock_set_up();
 }
 
 /* A handle, zeroed; it is metadata like the rest and not taken from any malloc. */
@@ -148,7 +159,7 @@ static int create(const struct settings *settings, unsigned id, struct hak_regio
 /* Ends a set-up call: releases the lock, keeps the record of a failure. */
 static int finish(int code, struct hak_error *error)
 {
-    pthread_mutex_unlock(&setup_lock);
+    unlock_set_up();
     if (code != 0) {
         errlog_store(error);
     }
@@ -173,7 +184,7 @@ int hak_region_init(const struct hak_config *config)
     struct hak_error error;
     int code;
 
-    pthread_mutex_lock(&setup_lock);
+    lock_set_up();
     if (atomic_load_explicit(&heap_default, memory_order_relaxed) != NULL) {
         code = errlog_fail(&error, -EALREADY, HAK_ERROR_SETUP,
                            "the default region exists; %s hak_region_create for a further one",
@@ -193,7 +204,7 @@ int setup_whole_program(void (*suit)(struct settings *settings),
     struct settings settings;
     int code;
 
-    pthread_mutex_lock(&setup_lock);
+    lock_set_up();
     code = config_resolve(NULL, &settings, &error);
     if (code == 0) {
         settings.fork_inherits = true;
@@ -218,7 +229,7 @@ int hak_region_create(const struct hak_config *config, hak_region **out)
         return code;
     }
     *out = NULL;
-    pthread_mutex_lock(&setup_lock);
+    lock_set_up();
     code = free_id(&error);
     if (code > 0) {
         code = create_as_asked(config, (unsigned)code, out, &error);
@@ -246,7 +257,7 @@ int hak_region_fini(void)
     struct hak_error error;
     int code = 0;
 
-    pthread_mutex_lock(&setup_lock);
+    lock_set_up();
     heap = atomic_load_explicit(&heap_default, memory_order_relaxed);
     if (heap == NULL) {
         code = errlog_fail(&error, -ENODEV, HAK_ERROR_SETUP,
@@ -269,7 +280,7 @@ int hak_region_destroy(hak_region *region)
                            "hak_region_adopt",
                            (void *)region);
 
-    pthread_mutex_lock(&setup_lock);
+    lock_set_up();
     for (unsigned id = 1; region != NULL && id < HAK_REGIONS_MAX; id++) {
         if (atomic_load_explicit(&heap_all[id], memory_order_relaxed) == region) {
             end(region);
@@ -408,7 +419,7 @@ int hak_region_adopt(void *start, size_t length, int node, const struct hak_conf
         return code;
     }
     *out = NULL;
-    pthread_mutex_lock(&setup_lock);
+    lock_set_up();
     code = check_adopted(start, length, first, bytes, &error);
     if (code == 0) {
         code = adopt(first, bytes, node, config, out, &error);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "alloc/thread.h"
 #include "numa/cores.h"
@@ -191,8 +192,8 @@ static int fail_create(struct hak_error *error, int code, unsigned started, unsi
     errlog_append(error->remedy, sizeof(error->remedy),
                   "ulimit -u unlimited  # processes of this user; see also RLIMIT_AS (ulimit -v)\n"
                   "sysctl -w kernel.threads-max=%u\n"
-                  "cat /sys/fs/cgroup/$(cut -d: -f3 /proc/self/cgroup)/pids.max",
-                  4 * WORKERS_MAX);
+                  "cat /proc/%d/cgroup  # its pids.max, under /sys/fs/cgroup",
+                  4 * WORKERS_MAX, (int)getpid());
     return code;
 }
 

@@ -161,7 +161,8 @@ HAK_API int hak_last_error(struct hak_error *out);
  * size of the list that can be had, binds it strictly (MPOL_BIND, see mbind(2)), faults it in with
  * threads that run on the node (MADV_POPULATE_WRITE, see madvise(2), Linux 5.14) and asks the
  * kernel for every page's node (move_pages(2)). On failure nothing stays behind. NULL: everything
- * from the environment. One thread at a time; others may already allocate only when it returned.
+ * from the environment. One thread at a time; others may already allocate only when it returned. No
+ * set-up call is a cancellation point.
  *
  * -EALREADY  the default region exists
  * -EINVAL    a field or environment variable makes no sense (message says which)
@@ -187,7 +188,8 @@ HAK_API int hak_region_fini(void);
 HAK_API hak_region *hak_region_default(void);
 
 /* A further region, as by hak_region_init. *out is NULL on failure. Also -ENOSPC: there are
- * HAK_REGIONS_MAX - 1 already. Any thread. */
+ * HAK_REGIONS_MAX - 1 already. Any thread; a process's first region while no other thread is in an
+ * allocation call, as with hak_region_init. */
 HAK_API int hak_region_create(const struct hak_config *config, hak_region **out);
 
 /*
@@ -238,7 +240,8 @@ struct hak_plan {
     unsigned kind_count;    /* page sizes of the list, in its order */
     unsigned chosen;        /* index of the one that init would take; kind_count: none */
     uint64_t memlock_bytes; /* RLIMIT_MEMLOCK, see getrlimit(2); UINT64_MAX: no limit. Init locks
-                               nothing; what the program adds with mlock(2) counts */
+                               nothing; what the program adds by mlock(2) counts, and after
+                               mlockall(MCL_FUTURE) the whole region: that is not foreseen */
     struct hak_plan_kind kinds[HAK_PAGES_COUNT - 1];
     char message[1024]; /* why init would fail, or take another page size than the first */
     char now[4096]; /* shell commands, one a line, that provide by sysfs what the first page size
@@ -253,8 +256,9 @@ struct hak_plan {
 /*
  * What hak_region_init(config) would find, without changing anything: figures per page size and
  * node, whether it would succeed, and what would make it. config as there; with prefault off, only
- * HUGETLB pages can be missing. A default region that exists is passed over. Some milliseconds; any
- * thread. Others may take or free pages between
+ * HUGETLB pages can be missing. A default region that exists is passed over. Of RLIMIT_AS and
+ * RLIMIT_DATA the objects' addresses are counted, not those of the tables (up to a tenth of the region
+ * more). Some milliseconds; any thread, with 128 KiB of stack. Others may take or free pages between
  * this and init. 0, and the answer in *out; an error that no page would mend is in out->code and
  * out->message (-EINVAL, -ENODEV, -E2BIG, as hak_region_init). -EINVAL also for out NULL.
  */
@@ -382,7 +386,7 @@ typedef void (*hak_worker_fn)(unsigned worker, void *argument);
 HAK_API int hak_worker_start(unsigned count, hak_worker_fn run, void *argument);
 
 /* Waits until all of them have returned. 0; -ESRCH there are none (or another thread is at it);
- * -EDEADLK from a worker. */
+ * -EDEADLK from a worker. Not a cancellation point. */
 HAK_API int hak_worker_join(void);
 
 /*

@@ -24,9 +24,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PATH_BYTES 512
+/* Groups of containers in containers have long paths. */
+#define PATH_BYTES 1600
 #define FILE_BYTES 64
-#define LINE_BYTES 2048
+#define LINE_BYTES 4096
 /* Version 1 says "no limit" by the largest number of whole pages that a long holds. */
 #define UNLIMITED_FROM (UINT64_C(1) << 62)
 
@@ -166,7 +167,7 @@ static bool find_folder(const struct mount *mount, const char *group, char *fold
 
 static void look_at_mount(const struct mount *mount, const struct walk *walk)
 {
-    char group[PATH_BYTES / 2], folder[PATH_BYTES];
+    char group[PATH_BYTES], folder[PATH_BYTES];
     bool version2 = strcmp(mount->type, "cgroup2") == 0;
     if (!version2 &&
         (strcmp(mount->type, "cgroup") != 0 || !has_word(mount->options, ',', walk->controller)))

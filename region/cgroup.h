@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define CGROUP_UNLIMITED UINT64_MAX
-#define CGROUP_FILE_BYTES 640
+#define CGROUP_FILE_BYTES 1664
 
 /* The limit that leaves least room, of the group and those above it. */
 struct cgroup_limit {

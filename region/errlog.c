@@ -10,11 +10,14 @@
 #include "region/base.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static atomic_flag lock = ATOMIC_FLAG_INIT;
@@ -58,6 +61,25 @@ int errlog_fail(struct hak_error *error, int code, enum hak_error_kind kind, con
     return code;
 }
 
+void errlog_write(int file, const char *text, size_t length)
+{
+    int kept = errno;
+    sigset_t pipe_signal, before, pending;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    sigpending(&pending);
+    /* Not write(2) by the C library, which is a cancellation point. */
+    if (syscall(SYS_write, file, text, length) < 0 && errno == EPIPE &&
+        !sigismember(&pending, SIGPIPE)) {
+        /* The signal is this thread's, and of this write. */
+        const struct timespec now = {0, 0};
+        syscall(SYS_rt_sigtimedwait, &pipe_signal, NULL, &now, _NSIG / 8);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = kept;
+}
+
 void errlog_say(const char *format, ...)
 {
     static const char before[] = "hakmem: ";
@@ -72,8 +94,7 @@ void errlog_say(const char *format, ...)
     va_end(arguments);
     size_t length = strlen(line);
     line[length++] = '\n';
-    /* Not write(2) by the C library, which is a cancellation point. */
-    syscall(SYS_write, STDERR_FILENO, line, length);
+    errlog_write(STDERR_FILENO, line, length);
     errno = kept;
 }
 

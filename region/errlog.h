@@ -36,8 +36,12 @@ uint64_t errlog_next_sequence(void);
 /* A line on standard error: "hakmem: ", the formatted text, a newline. Composed on the stack, in
  * one write, so that lines of several processes do not mix; cut where an error record's texts
  * would be. Not stdio, whose locks the caller may hold; no cancellation point. Where standard
- * error is closed there is nobody to tell. errno stays. */
+ * error is closed there is nobody to tell, and a pipe that nobody reads is no SIGPIPE. errno
+ * stays. */
 void errlog_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Writes to a descriptor as errlog_say does: in one write, and without SIGPIPE. */
+void errlog_write(int file, const char *text, size_t length);
 
 /* In the child of a fork: another thread may have held the lock and did not come along. */
 void errlog_after_fork(void);

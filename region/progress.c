@@ -43,11 +43,10 @@ static void say_speed(char *line, uint64_t bytes, uint64_t ns)
         (unsigned long long)(tenths % 10));
 }
 
-/* Not write(2) by the C library, which is a cancellation point. What standard error does not take
- * is not worth an error. */
+/* What standard error does not take is not worth an error. */
 static void put(const struct progress *progress, const char *text, size_t length)
 {
-    (void)syscall(SYS_write, progress->file, text, length);
+    errlog_write(progress->file, text, length);
 }
 
 /* A whole line, over whatever is left of the bar. */

@@ -18,7 +18,7 @@ static struct cgroup_limit limit;
 
 static void write_file(const char *name, const char *text)
 {
-    char path[512], made[512];
+    char path[2048], made[2048];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     for (char *slash = strchr(path + strlen(folder) + 1, '/'); slash != NULL;
          slash = strchr(slash + 1, '/')) {
@@ -117,6 +117,23 @@ TEST(version_2_in_the_group_and_above_it)
     check_file("two/hugetlb.2MB.max");
     CHECK(cgroup_hugetlb_room(HAK_PAGES_1G) == CGROUP_UNLIMITED);
     CHECK(cgroup_memory_room() == CGROUP_UNLIMITED);
+}
+
+/* As containers in containers have them. */
+TEST(a_group_with_a_long_path_is_found)
+{
+    char group[1200] = "", line[1300], file[1300];
+    for (unsigned n = 0; n < 6; n++) {
+        size_t used = strlen(group);
+        snprintf(group + used, sizeof group - used, "/%0190u", n);
+    }
+    snprintf(line, sizeof line, "0::%s\n", group);
+    make_machine(line, OTHERS VERSION2);
+    snprintf(file, sizeof file, "two%s/hugetlb.2MB.max", group);
+    write_file(file, "20971520\n");
+    snprintf(file, sizeof file, "two%s/hugetlb.2MB.current", group);
+    write_file(file, "4194304\n");
+    CHECK_EQ(cgroup_hugetlb_room(HAK_PAGES_2M), 16 * MIB);
 }
 
 TEST(reservations_are_limited_apart_and_1g_pages_too)

@@ -63,6 +63,21 @@ static void stop_listening(void)
             FAIL("heard \"%s\", not \"%s\"", heard_text, expected);                                \
     } while (0)
 
+TEST(a_pipe_that_nobody_reads_ends_nothing)
+{
+    struct progress progress;
+    listen_to_pipe();
+    close(reader);
+    progress_begin(&progress, writer, 4 * (uint64_t)GIB, HAK_PAGES_4K, 1, 0);
+    progress_step(&progress, 2 * (uint64_t)GIB, SECOND);
+    progress_end(&progress, 4 * (uint64_t)GIB, 2 * SECOND);
+    /* The signal is not left for later either. */
+    sigset_t pending;
+    CHECK_EQ(sigpending(&pending), 0);
+    CHECK(!sigismember(&pending, SIGPIPE));
+    close(writer);
+}
+
 /* ---- not a terminal ------------------------------------------------------------------------- */
 
 TEST(elsewhere_a_line_for_each_tenth)

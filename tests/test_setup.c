@@ -564,6 +564,31 @@ TEST(an_environment_that_makes_no_sense_is_named)
     }
 }
 
+static void *set_up_cancelled(void *out)
+{
+    const struct hak_config config = {.size_bytes = 8 * MIB};
+    pthread_cancel(pthread_self());
+    hak_region_create(&config, out);
+    pthread_testcancel();
+    return NULL;
+}
+
+/* It acts on the thread afterwards, with the region made and the next set-up free to go. */
+TEST(a_cancelled_thread_finishes_its_set_up)
+{
+    static hak_region *region;
+    pthread_t thread;
+    void *result;
+    kit_close();
+    CHECK_EQ(pthread_create(&thread, NULL, set_up_cancelled, &region), 0);
+    CHECK_EQ(pthread_join(thread, &result), 0);
+    CHECK(result == PTHREAD_CANCELED);
+    CHECK(region != NULL);
+    CHECK_EQ(hak_region_destroy(region), 0);
+    kit_open(8 * MIB, HAK_OFF);
+    kit_close();
+}
+
 TEST(the_version_is_the_headers)
 {
     char version[32];
