@@ -257,9 +257,9 @@ struct hak_plan {
  * What hak_region_init(config) would find, without changing anything: figures per page size and
  * node, whether it would succeed, and what would make it. config as there; with prefault off, only
  * HUGETLB pages can be missing. A default region that exists is passed over. Of RLIMIT_AS and
- * RLIMIT_DATA the objects' addresses are counted, not those of the tables (up to a tenth of the region
- * more). Some milliseconds; any thread, with 128 KiB of stack. Others may take or free pages between
- * this and init. 0, and the answer in *out; an error that no page would mend is in out->code and
+ * RLIMIT_DATA the objects' addresses are counted, not those of the tables (up to a tenth of the
+ * region more). Some milliseconds; any thread, with 128 KiB of stack. Others may take or free pages
+ * between this and init. 0, and the answer in *out; an error that no page would mend is in out->code and
  * out->message (-EINVAL, -ENODEV, -E2BIG, as hak_region_init). -EINVAL also for out NULL.
  */
 HAK_API int hak_region_plan(const struct hak_config *config, struct hak_plan *out);

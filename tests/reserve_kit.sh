@@ -103,7 +103,7 @@ traced() {
         got=$?
     } 2>/dev/null
     [ "$got" -eq "$want" ] || fail "exit status $got, not $want: $(cat out err trace)"
-    grep -qE 'INJECTED|DELAYED|SIG(KILL|INT|TERM|HUP)|killed by' trace ||
+    grep -qE 'INJECTED|DELAYED|SIG(KILL|INT|TERM|HUP|QUIT)|killed by' trace ||
         fail "nothing was done to it: $(cat trace)"
 }
 
@@ -113,6 +113,19 @@ told() {
     local hex
     hex=$(printf "%0${#2}d" "$1" | od -An -tx1 | tr -d ' \n')
     echo "write:poke_enter=@arg2=$hex"
+}
+
+# unheard: what is written to file descriptor 6 from here on, nobody reads.
+unheard() {
+    mkfifo nobody
+    # Without a reader the second would wait.
+    # shellcheck disable=SC2094
+    exec 5<>nobody 6>nobody 5>&-
+}
+
+# notes LINE...: the file of another hand, of this boot.
+notes() {
+    printf '%s\n' "boot $(cat /proc/sys/kernel/random/boot_id)" "$@" >"$state/reserved"
 }
 
 # Holds huge pages until its standard input ends: `hold COUNT touch|promise`.

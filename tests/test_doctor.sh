@@ -54,6 +54,34 @@ nonsense_in_every_file_is_no_crash() {
     done
 }
 
+# Bytes that no UTF-8 has, an escape for the terminal, and a character that a cut goes through.
+bytes_that_nobody_can_read() {
+    local file text long
+    command -v python3 >/dev/null || skip 'no python3 to read JSON with'
+    fresh_tree
+    need_root_folder
+    long=$(printf 'x%.0s' {1..199})
+    long="$long$(printf '\xe2\x82\xac%.0s' {1..900})"
+    for text in $'\xff\xfe[\x80]' $'\e[31m[re\rd]\x7f' $'\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80' \
+        $'[\xc2\x9b31m\xe2\x82]' "$long" "x$long" "xx$long"; do
+        while read -r file; do
+            printf '%s\n' "$text" >"$file"
+        done < <(find tree -type f)
+        # A line that is quoted.
+        put proc/mounts "none /dev/$text hugetlbfs rw,pagesize=2M 0 0"
+        put proc/self/status $'Cpus_allowed_list:\t'"$text" $'Mems_allowed_list:\t'"$text"
+        "${as_root[@]}" "$hakmem" doctor --root tree >out 2>err
+        python3 - out <<'END' 2>err || fail "text of ${text:0:20}: $(tail -n 1 err)"
+import sys, unicodedata
+for line in open(sys.argv[1], 'rb').read().split(b'\n'):
+    assert not [c for c in line.decode('utf-8') if unicodedata.category(c) == 'Cc'], line
+END
+        "${as_root[@]}" "$hakmem" doctor --json --root tree >out 2>err
+        python3 -c 'import json; json.loads(open("out", "rb").read().decode("utf-8"))' 2>err ||
+            fail "JSON of ${text:0:20}: $(tail -n 1 err)"
+    done
+}
+
 # ---- a case a finding ------------------------------------------------------------------------
 
 an_old_kernel() {
@@ -372,6 +400,7 @@ help_lists_the_checks() {
     local check
     expect 0 "$hakmem" doctor --help
     cp out help
+    grep -q '^125 ' help || fail "exit status: $(tail -n 2 help)"
     "$hakmem" doctor >out
     while read -r check; do
         grep -qw -e "$check" help || fail "$check is not in the help"

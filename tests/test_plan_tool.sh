@@ -175,10 +175,28 @@ json_of_a_success_and_of_nonsense() {
     ) || exit
 }
 
+# Whatever the bytes of a variable are: each that is in no character is one question mark.
+json_is_utf8() {
+    local bytes fill
+    HAKMEM_PAGES=$'\xff' plan 1 --json
+    json '"HAKMEM_PAGES=? cannot" in p["message"]'
+    HAKMEM_MISUSE=$'\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80 \xe2\x82' plan 1 --json
+    json '"=?? ??? ???? ?? cannot" in p["message"]'
+    HAKMEM_MISUSE=$'\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80' plan 1 --json
+    json '"=\u00e9 \u20ac \U0001f600 cannot" in p["message"]'
+    # The message has room for a part: the cut goes through a character in some.
+    for bytes in 0 1 2 3; do
+        fill=xxx
+        HAKMEM_MISUSE=${fill:0:bytes}$(printf '\xf0\x9f\x98\x80%.0s' {1..300}) plan 1 --json
+        json '"\U0001f600" in p["message"]'
+    done
+}
+
 help_tells_the_options() {
     plan 0 --help
     printed '^usage: hakmem plan' '--size +VALUE +\(HAKMEM_REGION_SIZE\)' '--pages +VALUE' \
-        '--nodes +VALUE' '--prefault +VALUE' '--json' 'accepted: a comma list of 1G\|2M\|thp\|4k'
+        '--nodes +VALUE' '--prefault +VALUE' '--json' 'accepted: a comma list of 1G\|2M\|thp\|4k' \
+        '^  125  '
     cp out long
     plan 0 -h
     cmp -s out long || fail '-h and --help differ'

@@ -123,7 +123,7 @@ more_than_the_machine_has_leaves_nothing() {
     [ "$count" -lt 1000000 ] || skip 'the machine has more than a region can ask for'
     reserve 1 --count "$count" --nodes "$node"
     tells "node $node: too little memory: $((count - free)) more pages of 2M" \
-        'MiB can be had there' 'nothing was reserved'
+        'MiB can be had there' 'nothing was reserved; --keep-partial'
     pages 0
     noted 0
 }
@@ -175,6 +175,7 @@ the_kernels_refusal_is_told() {
     traced 1 write:error=EINVAL:when=1 "$hakmem" reserve --count $((free + 4)) --nodes "$node"
     tells "node $node: its pool of 2M pages cannot be made larger: Invalid argument" \
         'nothing was reserved'
+    ! grep -e '--keep-partial' err || fail 'which helps nothing'
     pages 0
     noted 0
 }
@@ -281,7 +282,8 @@ a_signal_leaves_nothing() {
     local name status
     begin
     need_strace
-    for name in INT:130 TERM:143 HUP:129; do
+    ulimit -c 0
+    for name in INT:130 TERM:143 HUP:129 QUIT:131; do
         status=${name#*:}
         traced "$status" write:signal="${name%:*}":when=1 "$hakmem" reserve \
             --count $((free + 32)) --nodes "$node" --keep-partial
@@ -289,6 +291,29 @@ a_signal_leaves_nothing() {
         pages 0
         noted 0
     done
+}
+
+# A script that ends early in a pipe: what came is on file, what was not the whole goes back.
+nobody_reads_what_it_prints() {
+    begin
+    need_strace
+    unheard
+    "$hakmem" reserve --count $((free + 4)) --nodes "$node" >&6 2>err
+    [ $? -eq 125 ] || fail "a whole reservation: $(cat err)"
+    said 'cannot write to standard output: Broken pipe'
+    noted 4
+    "$hakmem" release >&6 2>err
+    [ $? -eq 125 ] || fail "giving back: $(cat err)"
+    said 'cannot write to standard output: Broken pipe'
+    pages 0
+    noted 0
+    strace -qq -o trace -P "$pool/nr_hugepages" \
+        -e inject="$(told $((base + 4)) $((base + 16))):when=1..2" \
+        "$hakmem" reserve --count $((free + 16)) --nodes "$node" >&6 2>err
+    [ $? -eq 1 ] || fail "a part: $(cat err)"
+    grep -q INJECTED trace || fail "nothing was done to it: $(cat trace)"
+    pages 0
+    noted 0
 }
 
 two_at_once_lose_no_count() {
@@ -382,6 +407,47 @@ notes_of_another_hand() {
     pages 0
 }
 
+# Each would take pages of others, or any that there are.
+notes_that_cannot_be_true() {
+    local line why
+    begin
+    [ ! -e /sys/devices/system/node/node63 ] || skip 'there is a node 63'
+    others 4
+    while IFS=';' read -r why line; do
+        notes "$line"
+        release 1
+        said "$state/reserved, line 2: '$line' $why" 'nothing is done'
+        reserve 1 --count 1 --nodes "$node"
+        pages 4
+        [ "$(sed 1d "$state/reserved")" = "$line" ] || fail "changed: $(cat "$state/reserved")"
+    done <<END
+names a node;node 63 page_kib 2048 added 4 from 0 to 0
+names a node;node 63 page_kib 2048 added 0 from $((base + 4)) to $base
+was not written;node 64 page_kib 2048 added 4 from 0 to 0
+was not written;node -1 page_kib 2048 added 4 from 0 to 0
+was not written;node $node page_kib 4 added 4 from 0 to 0
+was not written;node $node page_kib 2048 added -1 from 0 to 0
+was not written;node $node page_kib 2048 added 0 from -1 to 0
+was not written;node $node page_kib 2048 added 99999999999999999999999 from 0 to 0
+was not written;node $node page_kib 2048 added 4 from 0 to 0 more
+was not written;node $node page_kib 2048 added  4 from 0 to 0
+has more pages than;node $node page_kib 2048 added 4000000000 from 0 to 0
+has more pages than;node $node page_kib 2048 added 0 from 18446744073709551615 to 0
+END
+    line="node $node page_kib 2048 added 1 from 0 to 0"
+    notes "$line" "$line"
+    release 1
+    said "line 3: '$line' is the second"
+    echo "$line" >"$state/reserved"
+    release 1
+    said "line 1: '$line' has no line with the boot"
+    notes $'\e[31mred\rover'
+    release 1
+    said "'?[31mred?over' was not written"
+    pages 4
+    others -4
+}
+
 notes_from_before_the_last_boot() {
     begin
     printf '%s\n' 'boot 00000000-0000-0000-0000-000000000000' \
@@ -396,7 +462,21 @@ no_place_for_the_notes() {
     in_namespace "mount --bind $state $state && mount -o remount,bind,ro $state || exit 99" \
         reserve --count $((free + 1)) --nodes "$node"
     [ $? -eq 1 ] || fail "not refused: $(cat out err)"
-    tells "$state/reserved cannot be written: Read-only file system" 'nothing was reserved'
+    tells "$state/reserved cannot be written: Read-only file system" 'nothing was reserved' \
+        "$state must be writable"
+    ! grep -e '--keep-partial' err || fail 'which helps nothing'
+    pages 0
+}
+
+no_room_for_the_notes() {
+    begin
+    # It ends when the file system is full.
+    head -c 2M /dev/zero >"$state/fill" 2>fill.err
+    reserve 1 --count $((free + 1)) --nodes "$node"
+    tells "$state/reserved cannot be written: No space left on device" 'nothing was reserved' \
+        'have room'
+    ! grep -e '--keep-partial' err || fail 'which helps nothing'
+    [ ! -e "$state/reserved.new" ] || fail 'half a file was left'
     pages 0
 }
 
@@ -438,8 +518,10 @@ END
 help_tells_the_exit_status() {
     expect 0 "$hakmem" reserve --help
     grep -q 'exit status: 0' out || fail "reserve: $(cat out)"
+    grep -q '125 they are free, but' out || fail "reserve: $(cat out)"
     expect 0 "$hakmem" help release
     grep -q 'exit status: 0' out || fail "release: $(cat out)"
+    grep -q '125 done, but' out || fail "release: $(cat out)"
 }
 
 run_cases "$source/tests/test_reserve.sh" "${1:-}"

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,11 +37,61 @@ static const struct subcommand subcommands[] = {
 /* "hakmem", then "hakmem SUBCOMMAND". */
 static char name[NAME_BYTES] = "hakmem";
 
+/* ---- texts of others ------------------------------------------------------------------------- */
+
+/* Bytes of the well-formed sequence at text, 0: it is none. The second byte's range is narrower
+ * after some first bytes: no overlong forms, no surrogates, nothing above U+10FFFF. */
+static size_t sequence_bytes(const unsigned char *text)
+{
+    unsigned char first = text[0], low = 0x80, high = 0xbf;
+    if (first < 0x80)
+        return 1;
+    if (first < 0xc2 || first > 0xf4)
+        return 0;
+    size_t bytes = first < 0xe0 ? 2 : (first < 0xf0 ? 3 : 4);
+    low = first == 0xe0 ? 0xa0 : (first == 0xf0 ? 0x90 : low);
+    high = first == 0xed ? 0x9f : (first == 0xf4 ? 0x8f : high);
+    if (text[1] < low || text[1] > high)
+        return 0;
+    /* The end of the text is no continuation either. */
+    for (size_t i = 2; i < bytes; i++)
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+    return bytes;
+}
+
+void tool_utf8(char *text)
+{
+    while (*text != '\0') {
+        size_t bytes = sequence_bytes((const unsigned char *)text);
+        if (bytes == 0)
+            *text = '?';
+        text += bytes == 0 ? 1 : bytes;
+    }
+}
+
+void tool_printable(char *text)
+{
+    while (*text != '\0') {
+        const unsigned char *at = (const unsigned char *)text;
+        size_t bytes = sequence_bytes(at);
+        bool second_set = bytes == 2 && at[0] == 0xc2 && at[1] < 0xa0;
+        if (at[0] < 0x20 || at[0] == 0x7f)
+            text[0] = '?';
+        else if (second_set)
+            text[0] = text[1] = '?';
+        text += bytes == 0 ? 1 : bytes;
+    }
+}
+
+/* ---- messages -------------------------------------------------------------------------------- */
+
 static void complain(const char *format, va_list arguments, const char *end)
 {
     char text[4096];
     int saved = errno;
     vsnprintf(text, sizeof text, format, arguments);
+    tool_printable(text);
     /* One call, so that lines of several processes do not mix. */
     fprintf(stderr, "%s: %s%s\n", name, text, end);
     errno = saved;
@@ -121,10 +172,13 @@ static int version(int argc, char **argv)
 /* A full disk or a closed pipe must not pass for success. */
 static int finish(int status)
 {
-    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+    int code = fflush(stdout) == 0 ? 0 : errno;
+    if (code == 0 && ferror(stdout) == 0)
         return status;
+    /* Of an earlier failure nobody knows any more which it was. */
+    code = code == 0 ? EIO : code;
     return tool_fail(status == TOOL_OK ? TOOL_NOT_STARTED : status,
-                     "cannot write to standard output: %s", strerror(errno));
+                     "cannot write to standard output: %s", strerror(code));
 }
 
 int main(int argc, char **argv)

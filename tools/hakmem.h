@@ -24,6 +24,14 @@ int tool_fail(int status, const char *format, ...) __attribute__((format(printf,
 /* The same for what the user typed: status TOOL_USAGE, and where to read how it is done. */
 int tool_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Text of files and of the environment, in place, for a reader that must not stumble over it. Every
+ * byte that is not part of a well-formed UTF-8 sequence (RFC 3629) becomes '?', also what is left
+ * of a character that was cut: JSON has no other text. */
+void tool_utf8(char *text);
+
+/* Every control character becomes '?' (C0, DEL and, in UTF-8, C1): a terminal would obey it. */
+void tool_printable(char *text);
+
 /* Subcommands: argv[0] is "hakmem SUBCOMMAND", which getopt_long puts into its messages. Return the
  * exit status; what they wrote to standard output is flushed and checked by the caller. */
 int hakmem_run(int argc, char **argv);

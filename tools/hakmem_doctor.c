@@ -112,6 +112,11 @@ void doctor_say(struct doctor *doctor, enum doctor_level level, const char *form
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    /* Both may quote a file, and be cut in the middle of a character. */
+    tool_utf8(text);
+    tool_printable(text);
+    tool_utf8(doctor->remedy);
+    tool_printable(doctor->remedy);
     doctor->counts[level]++;
     if (doctor->findings != NULL)
         add_finding(doctor, level, text);
@@ -188,7 +193,8 @@ static int print_help(void)
           stdout);
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         printf("%s%s", i % 4 == 0 ? "\n  " : ", ", checks[i].name);
-    puts("\n\nexit status: 0 nothing is bad; 1 something is; 2 an option cannot be understood.");
+    puts("\n\nexit status: 0 nothing is bad; 1 something is; 2 an option cannot be understood;\n"
+         "125 it could not be looked at, or not be told.");
     return TOOL_OK;
 }
 

@@ -69,7 +69,8 @@ static int print_help(void)
          "exit status:\n"
          "  0  init would succeed, with one of the page sizes of the list\n"
          "  1  it would not\n"
-         "  2  an option or its value cannot be understood");
+         "  2  an option or its value cannot be understood\n"
+         "  125  the answer could not be had, or not be told");
     return TOOL_OK;
 }
 

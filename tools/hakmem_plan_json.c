@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "region/os.h"
+#include "tools/hakmem.h"
 #include "tools/hakmem_plan.h"
 
 #include <cjson/cJSON.h>
@@ -46,6 +47,24 @@ static void add_object(struct filling *filling, cJSON *array, cJSON *object)
     }
 }
 
+/* What may quote the environment, or was cut in the middle of a character. */
+static cJSON *text_item(const char *text)
+{
+    cJSON *item = cJSON_CreateString(text);
+    if (item != NULL)
+        tool_utf8(item->valuestring);
+    return item;
+}
+
+static void add_text(struct filling *filling, cJSON *object, const char *name, const char *text)
+{
+    cJSON *item = text_item(text);
+    if (!cJSON_AddItemToObject(object, name, item)) {
+        cJSON_Delete(item);
+        filling->whole = false;
+    }
+}
+
 static cJSON *node_object(struct filling *filling, const struct hak_plan_node *node)
 {
     cJSON *object = cJSON_CreateObject();
@@ -82,7 +101,7 @@ static void add_lines(struct filling *filling, cJSON *object, const char *name, 
     while (*lines != '\0') {
         size_t length = strcspn(lines, "\n");
         snprintf(line, sizeof line, "%.*s", (int)length, lines);
-        add_object(filling, array, cJSON_CreateString(line));
+        add_object(filling, array, text_item(line));
         lines += length + (lines[length] == '\n');
     }
 }
@@ -96,7 +115,7 @@ bool plan_print_json(const struct hak_plan *plan)
                        ? cJSON_AddStringToObject(object, "chosen",
                                                  os_pages_name(plan->kinds[plan->chosen].pages))
                        : cJSON_AddNullToObject(object, "chosen"));
-    note(&filling, cJSON_AddStringToObject(object, "message", plan->message));
+    add_text(&filling, object, "message", plan->message);
     add_number(&filling, object, "memlock_bytes", plan->memlock_bytes);
     cJSON *kinds = cJSON_AddArrayToObject(object, "kinds");
     note(&filling, kinds);
@@ -104,8 +123,10 @@ bool plan_print_json(const struct hak_plan *plan)
         add_object(&filling, kinds, kind_object(&filling, &plan->kinds[i]));
     add_lines(&filling, object, "now", plan->now);
     add_lines(&filling, object, "hugeadm", plan->hugeadm);
-    note(&filling, plan->boot[0] != '\0' ? cJSON_AddStringToObject(object, "boot", plan->boot)
-                                         : cJSON_AddNullToObject(object, "boot"));
+    if (plan->boot[0] != '\0')
+        add_text(&filling, object, "boot", plan->boot);
+    else
+        note(&filling, cJSON_AddNullToObject(object, "boot"));
     char *text = filling.whole ? cJSON_Print(object) : NULL;
     cJSON_Delete(object);
     if (text == NULL)

@@ -48,13 +48,19 @@ static void note_signal(int number)
 /* Without SA_RESTART: the wait for the lock and a long write to the pool's file end. */
 static void watch_signals(void)
 {
-    static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
     struct sigaction action = {.sa_handler = note_signal}, before;
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         /* nohup(1) and shells have some of them ignored. */
         if (sigaction(ends[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
             sigaction(ends[i], &action, NULL);
+}
+
+void reserve_outlive_output(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 /* Ends as the signal would have ended it. */
@@ -212,14 +218,27 @@ static int tell_success(struct reservation *reservation)
     return TOOL_OK;
 }
 
-static int undo(struct state *state, const struct reservation *reservation, const char *why)
+/* more: "" or "; " and what else there is to say. */
+static int undo(struct state *state, const struct reservation *reservation, const char *more)
 {
     bool whole = give_back(state, reservation);
     fflush(stdout);
-    return tool_fail(RESERVE_FAILED, "%s; %s",
+    return tool_fail(RESERVE_FAILED, "%s%s",
                      whole ? "nothing was reserved"
                            : "not everything could be given back: try `hakmem release`",
-                     why);
+                     more);
+}
+
+/* Whether --keep-partial would leave more than there was: something came, or nothing was tried
+ * because memory is too little for all of it. */
+static bool is_part_possible(const struct reservation *reservation, bool tried)
+{
+    for (unsigned i = 0; i < reservation->count; i++) {
+        const struct reserve_share *share = &reservation->shares[i];
+        if (share->added_pages != 0 || (!tried && share->target_pages > share->before.free_pages))
+            return true;
+    }
+    return false;
 }
 
 static int reserve(struct state *state, struct reservation *reservation)
@@ -235,7 +254,7 @@ static int reserve(struct state *state, struct reservation *reservation)
         pool_grow(state, reservation->pages, &reservation->shares[i]);
     tell_table(reservation->pages, reservation->shares, reservation->count);
     if (reserve_interrupted())
-        return undo(state, reservation, "ended by a signal");
+        return undo(state, reservation, "; ended by a signal");
     if (is_whole(reservation))
         return tell_success(reservation);
     tell_missing(reservation->pages, reservation->shares, reservation->count);
@@ -244,7 +263,10 @@ static int reserve(struct state *state, struct reservation *reservation)
         printf("kept: %" PRIu64 " pages; `hakmem release` gives them back\n", added(reservation));
         return RESERVE_FAILED;
     }
-    return undo(state, reservation, "--keep-partial keeps what can be had");
+    return undo(state, reservation,
+                is_part_possible(reservation, worth_trying)
+                    ? "; --keep-partial keeps what can be had"
+                    : "");
 }
 
 int hakmem_reserve(int argc, char **argv)
@@ -264,6 +286,7 @@ int hakmem_reserve(int argc, char **argv)
         return status;
     plan_shares(&request, mask, &reservation);
     watch_signals();
+    reserve_outlive_output();
     status = state_open(&state);
     if (status == TOOL_OK) {
         status = reserve(&state, &reservation);

@@ -59,6 +59,7 @@ struct state_entry {
 
 struct state {
     int folder; /* held open and locked: one run of this tool at a time */
+    int saved;  /* what became of the last state_save */
     char boot[STATE_BOOT_BYTES];
     unsigned count;
     struct state_entry entries[STATE_ENTRIES_MAX];
@@ -92,7 +93,8 @@ struct reserve_share {
     uint64_t memory_bytes; /* ordinary memory to make pages of, before; UINT64_MAX: unknown */
     struct pool_figures before, after;
     uint64_t added_pages;
-    int code; /* why it ended early */
+    int code;     /* why it ended early */
+    bool unnoted; /* because the note could not be written */
 };
 
 /* What came of giving pages back. */
@@ -118,6 +120,10 @@ int pool_shrink(struct state *state, struct state_entry *entry, uint64_t count,
 
 /* A signal asked the run to end. */
 bool reserve_interrupted(void);
+
+/* From here on output that nobody takes (a closed pipe, a file at its limit) is an error of the
+ * write, no end in the middle of a move. */
+void reserve_outlive_output(void);
 
 /* ---- what the user is told ------------------------------------------------------------------ */
 

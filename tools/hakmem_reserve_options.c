@@ -38,8 +38,9 @@ static const char reserve_help[] =
     "  --keep-partial  keep what could be had when it is not the whole (still exit status 1)\n"
     "  -h, --help      this text\n\n"
     "exit status: 0 so many pages are free; 1 they are not, or not all of them; 2 an option or\n"
-    "a value cannot be understood; ended by SIGINT, SIGTERM or SIGHUP it has given everything\n"
-    "back first.\n";
+    "a value cannot be understood; 125 they are free, but that could not be told (standard\n"
+    "output is closed or full). Ended by SIGINT, SIGTERM, SIGHUP or SIGQUIT it has given\n"
+    "everything back first.\n";
 
 static const char release_help[] =
     "usage: hakmem release [--pages 2M|1G] [--nodes LIST] [--all]\n\n"
@@ -51,7 +52,8 @@ static const char release_help[] =
     "  --all         everything; the same as no option\n"
     "  -h, --help    this text\n\n"
     "exit status: 0 done, or there was nothing; 1 the kernel did not do it; 2 an option or a\n"
-    "value cannot be understood.\n";
+    "value cannot be understood; 125 done, but that could not be told (standard output is closed\n"
+    "or full).\n";
 
 /* Only what the options say counts. */
 static void clear_environment(void)

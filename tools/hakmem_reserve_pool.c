@@ -124,6 +124,7 @@ void pool_grow(struct state *state, enum hak_pages pages, struct reserve_share *
         share->code = move(state, entry, figures.persistent_pages, figures.persistent_pages + lack,
                            &added);
         share->added_pages += added;
+        share->unnoted = state->saved != 0;
         if (share->code != 0 || (compacted && added == 0))
             break;
         if (added < lack && !reserve_interrupted()) {

@@ -64,6 +64,7 @@ static void block_signals(void)
     sigaddset(&ends, SIGINT);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGHUP);
+    sigaddset(&ends, SIGQUIT);
     sigprocmask(SIG_BLOCK, &ends, NULL);
 }
 
@@ -75,6 +76,7 @@ int hakmem_release(int argc, char **argv)
     int status = reserve_options(&request, argc, argv, &finished);
     if (finished)
         return status;
+    reserve_outlive_output();
     status = reserve_need_root(argc, argv);
     if (status == TOOL_OK)
         status = state_open(&state);

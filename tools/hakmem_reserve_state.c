@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -100,12 +101,8 @@ static size_t compose(const struct state *state, char *text, size_t capacity)
     return length == head ? 0 : length;
 }
 
-int state_save(struct state *state)
+static int replace(struct state *state, const char *text, size_t length)
 {
-    char text[TEXT_BYTES];
-    size_t length = compose(state, text, sizeof text);
-    if (length == 0)
-        return unlinkat(state->folder, STATE_FILE, 0) == 0 || errno == ENOENT ? 0 : -errno;
     int file = openat(state->folder, NEW_FILE,
                       O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (file < 0)
@@ -114,47 +111,116 @@ int state_save(struct state *state)
     close(file);
     if (code == 0 && renameat(state->folder, NEW_FILE, state->folder, STATE_FILE) != 0)
         code = -errno;
+    if (code != 0)
+        unlinkat(state->folder, NEW_FILE, 0);
     return code;
 }
 
-static bool parse_entry(struct state *state, const char *line)
+int state_save(struct state *state)
+{
+    char text[TEXT_BYTES];
+    size_t length = compose(state, text, sizeof text);
+    if (length != 0)
+        state->saved = replace(state, text, length);
+    else
+        state->saved = unlinkat(state->folder, STATE_FILE, 0) == 0 || errno == ENOENT ? 0 : -errno;
+    return state->saved;
+}
+
+/* ---- reading it ------------------------------------------------------------------------------
+ *
+ * Whoever can write the file decides how many pages go, so a line that this tool cannot have
+ * written ends the run before a pool is touched. */
+
+/* " NAME NUMBER" at *text, digits only; moves on behind it. */
+static bool take_number(const char **text, const char *name, uint64_t *out)
+{
+    size_t length = strlen(name);
+    if (strncmp(*text, name, length) != 0)
+        return false;
+    const char *digits = *text + length;
+    char *end;
+    if (*digits < '0' || *digits > '9')
+        return false; /* strtoull takes a sign and blanks */
+    errno = 0;
+    *out = strtoull(digits, &end, 10);
+    *text = end;
+    return errno == 0;
+}
+
+static bool take_line(const char *line, struct state_entry *entry)
+{
+    uint64_t node = 0, page_kib = 0;
+    bool whole = take_number(&line, "node ", &node) &&
+                 take_number(&line, " page_kib ", &page_kib) &&
+                 take_number(&line, " added ", &entry->added) &&
+                 take_number(&line, " from ", &entry->from) &&
+                 take_number(&line, " to ", &entry->to);
+    if (!whole || *line != '\0' || node >= HAK_NODES_MAX)
+        return false;
+    entry->node = (int)node;
+    entry->pages = page_kib == os_pages_bytes(HAK_PAGES_1G) >> 10 ? HAK_PAGES_1G : HAK_PAGES_2M;
+    return page_kib == os_pages_bytes(entry->pages) >> 10;
+}
+
+/* More than all memory is no count of a pool. Without /proc/meminfo nobody knows how much it is. */
+static bool fits_machine(const struct state_entry *entry)
+{
+    char text[4096];
+    uint64_t bytes = 0;
+    if (sysfs_read("/proc/meminfo", text, sizeof text) > 0)
+        bytes = sysfs_find_number(text, "MemTotal:") << 10;
+    uint64_t most = (bytes == 0 ? UINT64_MAX : bytes) / os_pages_bytes(entry->pages);
+    return entry->added <= most && entry->from <= most && entry->to <= most;
+}
+
+/* NULL, or what is wrong with the line; it is no entry then. */
+static const char *parse_entry(struct state *state, const char *line)
 {
     struct state_entry entry = {0};
-    size_t page_kib = 0;
-    int end = 0;
-    if (sscanf(line, "node %d page_kib %zu added %" SCNu64 " from %" SCNu64 " to %" SCNu64 "%n",
-               &entry.node, &page_kib, &entry.added, &entry.from, &entry.to, &end) != 5)
-        return false;
-    if (line[end] != '\0' || entry.node < 0 || entry.node >= HAK_NODES_MAX)
-        return false;
-    entry.pages = page_kib == os_pages_bytes(HAK_PAGES_1G) >> 10 ? HAK_PAGES_1G : HAK_PAGES_2M;
-    if (page_kib != os_pages_bytes(entry.pages) >> 10)
-        return false;
+    struct pool_figures figures;
+    if (!take_line(line, &entry))
+        return "was not written by this tool";
+    if (!fits_machine(&entry))
+        return "has more pages than this machine has memory for";
+    if (pool_read(entry.node, entry.pages, &figures) == -ENOENT)
+        return "names a node, or a page size of it, that does not exist";
+    for (unsigned i = 0; i < state->count; i++)
+        if (state->entries[i].node == entry.node && state->entries[i].pages == entry.pages)
+            return "is the second of that node and page size";
     *state_entry(state, entry.node, entry.pages) = entry;
-    return true;
+    return NULL;
+}
+
+/* Pools do not outlive a boot: of another one every line is void. */
+static bool is_this_boot(const struct state *state, const char *line)
+{
+    return strcmp(line + strlen("boot "), state->boot) == 0;
 }
 
 static int parse(struct state *state, char *text)
 {
     unsigned number = 1;
+    bool dated = false;
     for (char *line = text, *next; *line != '\0'; line = next, number++) {
         size_t length = strcspn(line, "\n");
         next = line + length + (line[length] == '\n');
         line[length] = '\0';
         if (line[0] == '#' || line[0] == '\0')
             continue;
-        if (strncmp(line, "boot ", 5) == 0) {
-            if (strcmp(line + 5, state->boot) == 0)
+        if (!dated && strncmp(line, "boot ", 5) == 0) {
+            dated = is_this_boot(state, line);
+            if (dated)
                 continue;
             tool_fail(0, "%s is from before the last boot, and so are its pages: forgotten", PATH);
-            state->count = 0;
             return TOOL_OK;
         }
-        if (!parse_entry(state, line))
+        const char *wrong = dated ? parse_entry(state, line) : "has no line with the boot above it";
+        if (wrong != NULL)
             return tool_fail(RESERVE_FAILED,
-                             "%s, line %u: '%s' was not written by this tool; nothing is done. "
-                             "Compare it with nr_hugepages, and remove the file",
-                             PATH, number, line);
+                             "%s, line %u: '%.200s' %s; nothing is done. Compare the file with "
+                             "the pools' nr_hugepages, and take the line out",
+                             PATH, number, line, wrong);
     }
     return TOOL_OK;
 }

@@ -135,6 +135,13 @@ static void tell_fragments(enum hak_pages pages, const struct reserve_share *sha
 static bool tell_share(enum hak_pages pages, const struct reserve_share *share)
 {
     uint64_t lack = share->wanted_pages - share->before.free_pages;
+    if (share->unnoted) {
+        tool_fail(0,
+                  "node %d: only pages that are noted are added: " STATE_FOLDER
+                  " must be writable and have room for a file of a few KiB",
+                  share->node);
+        return false;
+    }
     if (share->code != 0) {
         tool_fail(0, "node %d: its pool of %s pages cannot be made larger: %s", share->node,
                   os_pages_name(pages), strerror(-share->code));
