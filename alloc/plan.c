@@ -60,7 +60,7 @@ static void explain(const struct settings *settings, const struct answer *answer
     }
     if (answer->cut) {
         errlog_append(out->message, room,
-                      " The commands are for the first nodes only: plan again after them.");
+                      " There is no room for every command: plan again after these.");
     }
 }
 
@@ -79,33 +79,47 @@ static void add_remedy(const struct plan_finding *finding, struct answer *answer
     answer->cut = !whole;
 }
 
+/* Looked at also where pages are lacking: who has provided them is not to be told of the mount only
+ * then. Its command comes after theirs, and not where nothing provides them now. */
+static int judge_mount(const struct settings *settings, const struct plan_finding *finding,
+                       bool relevant, bool remedy, struct answer *answer, struct hak_plan *out)
+{
+    struct hak_error mount;
+    int code;
+
+    errlog_fail(&mount, 0, HAK_ERROR_SETUP, "%s", "");
+    code = hugetlbfs_map(finding->kind.size_bytes, finding->kind.pages, !settings->fork_inherits,
+                         NULL, &mount);
+    if (code == 0 || !relevant) {
+        return code;
+    }
+    errlog_append(answer->reasons, sizeof(answer->reasons), "%s", mount.message);
+    if (remedy && strlen(out->now) + strlen(mount.remedy) < sizeof(out->now)) {
+        errlog_append(out->now, sizeof(out->now), "%s", mount.remedy);
+    } else if (remedy) {
+        answer->cut = true;
+    }
+    return code;
+}
+
 /* One kind alone, as init would try it. relevant: init would come to it. */
 static int judge(const struct settings *settings, const struct plan_finding *finding, bool relevant,
                  struct answer *answer, struct hak_plan *out)
 {
     const struct hak_plan_kind *kind = &finding->kind;
-    struct hak_error mount;
-    int code = kind->code;
+    const bool by_mount = settings->hugetlbfs && os_pages_hugetlb(kind->pages);
+    bool first = out->now[0] == '\0' && out->boot[0] == '\0';
+    int code = 0;
 
-    if (code != 0) {
-        if (relevant) {
-            shortage_say(finding, answer->reasons, sizeof(answer->reasons));
-            add_remedy(finding, answer, out);
-        }
-        return code;
+    if (kind->code != 0 && relevant) {
+        shortage_say(finding, answer->reasons, sizeof(answer->reasons));
+        add_remedy(finding, answer, out);
+        first = first && out->now[0] != '\0';
     }
-    if (!settings->hugetlbfs || !os_pages_hugetlb(kind->pages)) {
-        return 0;
+    if (by_mount && finding->there && finding->populates) {
+        code = judge_mount(settings, finding, relevant, first, answer, out);
     }
-    errlog_fail(&mount, 0, HAK_ERROR_SETUP, "%s", "");
-    code = hugetlbfs_map(kind->size_bytes, kind->pages, !settings->fork_inherits, NULL, &mount);
-    if (code != 0 && relevant) {
-        errlog_append(answer->reasons, sizeof(answer->reasons), "%s", mount.message);
-        if (out->now[0] == '\0' && out->boot[0] == '\0') {
-            errlog_append(out->now, sizeof(out->now), "%s", mount.remedy);
-        }
-    }
-    return code;
+    return kind->code != 0 ? kind->code : code;
 }
 
 static void look(const struct settings *settings, uint64_t mask, struct hak_plan *out)

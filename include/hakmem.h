@@ -246,7 +246,8 @@ struct hak_plan {
     char message[1024]; /* why init would fail, or take another page size than the first */
     char now[4096]; /* shell commands, one a line, that provide by sysfs what the first page size
                        lacks that can be helped, of those that init would have preferred to the one
-                       it takes; also a mount of hugetlbfs, and THP that are switched off. Empty:
+                       it takes; also a mount of hugetlbfs, the tightest limit of a control group,
+                       and THP that are switched off. Empty:
                        nothing is lacking, or nothing helps */
     char hugeadm[4096]; /* the same by hugeadm(8) of libhugetlbfs */
     char boot[512];     /* the words for the kernel's command line that provide it from boot on;
@@ -259,8 +260,8 @@ struct hak_plan {
  * HUGETLB pages can be missing. A default region that exists is passed over. Of RLIMIT_AS and
  * RLIMIT_DATA the objects' addresses are counted, not those of the tables (up to a tenth of the
  * region more). Some milliseconds; any thread, with 128 KiB of stack. Others may take or free pages
- * between this and init. 0, and the answer in *out; an error that no page would mend is in out->code and
- * out->message (-EINVAL, -ENODEV, -E2BIG, as hak_region_init). -EINVAL also for out NULL.
+ * between this and init. 0, and the answer in *out; an error that no page would mend is in
+ * out->code and out->message (-EINVAL, -ENODEV, -E2BIG, as hak_region_init). -EINVAL also for out NULL.
  */
 HAK_API int hak_region_plan(const struct hak_config *config, struct hak_plan *out);
 

@@ -11,27 +11,33 @@
  * unlinks it before it returns.
  *
  * Whatever goes wrong is put into words with what the kernel shows: the mount table, which has
- * mounts that libhugetlbfs passes over because this user may not write there.
+ * mounts that libhugetlbfs passes over because this user may not write there, and the options with
+ * which a mount has to be made anew.
  */
 #define _GNU_SOURCE
 #include "region/hugetlbfs.h"
 
 #include "region/errlog.h"
 #include "region/os.h"
+#include "region/shortage.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
 #define LIBRARY "libhugetlbfs.so.0"
 #define PATH_BYTES 256
 #define MOUNTS "/proc/self/mounts"
-#define MOUNTS_BYTES 16384
+#define LINE_BYTES 4096
+#define OPTIONS_BYTES 256
 
 /* What is used of it, as hugetlbfs.h declares it. */
 struct library {
@@ -42,11 +48,12 @@ struct library {
 
 #define SAY(error, ...) (void)errlog_append((error)->message, sizeof(error)->message, __VA_ARGS__)
 
-/* Only the first kind's remedy is given, as in region/shortage. */
+/* Only the first kind's remedy is given, as in region/shortage; whole or not at all. */
 #define MEND(error, ...)                                                                           \
     do {                                                                                           \
-        if ((error)->remedy[0] == '\0')                                                            \
-            (void)errlog_append((error)->remedy, sizeof(error)->remedy, __VA_ARGS__);              \
+        if ((error)->remedy[0] == '\0' &&                                                          \
+            !errlog_append((error)->remedy, sizeof(error)->remedy, __VA_ARGS__))                   \
+            (error)->remedy[0] = '\0';                                                             \
     } while (0)
 
 static const char *reason(int code)
@@ -76,9 +83,37 @@ static int load(struct library *library, struct hak_error *error)
     return -ELIBACC;
 }
 
-/* ---- why there is no mount ----------------------------------------------------------------- */
+/* ---- the mount table ----------------------------------------------------------------------- */
 
-/* The next word of a line of the mount table. */
+/* A line of it, as far as it is of use. */
+struct mount_line {
+    char source[PATH_BYTES], point[PATH_BYTES], options[OPTIONS_BYTES];
+};
+
+/* Which mount: the first of a page size, whoever may use it, or the one that a path is on. */
+struct search {
+    enum hak_pages pages;
+    const char *path; /* NULL: by the size */
+    struct mount_line found;
+    size_t matched; /* of the path's length; 0: nothing was found */
+};
+
+/* Blanks, backslashes and the like are written as \040. */
+static void unescape(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from != '\0'; to++) {
+        unsigned value = 0, digits = 0;
+        while (from[0] == '\\' && digits < 3 && from[digits + 1] >= '0' && from[digits + 1] <= '7')
+            value = value * 8 + (unsigned)(from[++digits] - '0');
+        bool escaped = digits == 3 && value <= UINT8_MAX;
+        *to = escaped ? (char)value : *from;
+        from += escaped ? 4 : 1;
+    }
+    *to = '\0';
+}
+
+/* The next word of a line. */
 static char *next_word(char **line)
 {
     char *word = strsep(line, " ");
@@ -86,50 +121,164 @@ static char *next_word(char **line)
 }
 
 /* The pagesize= among a mount's options, which the kernel always shows, and in M, is the kind's. */
-static bool has_page_size(char *options, enum hak_pages pages)
+static bool has_page_size(const char *options, enum hak_pages pages)
 {
     char wanted[32];
-    snprintf(wanted, sizeof wanted, "pagesize=%zuM", os_pages_bytes(pages) >> 20);
-    for (char *option; (option = strsep(&options, ",")) != NULL;)
-        if (strcmp(option, wanted) == 0)
+    int length = snprintf(wanted, sizeof wanted, "pagesize=%zuM", os_pages_bytes(pages) >> 20);
+    for (; *options != '\0'; options += strcspn(options, ","), options += *options == ',')
+        if (strcspn(options, ",") == (size_t)length &&
+            strncmp(options, wanted, (size_t)length) == 0)
             return true;
     return false;
 }
 
-/* A mount of the page size, whoever may use it. */
-static bool find_mount(enum hak_pages pages, char *path, size_t bytes)
+/* 0: the option is not among them. */
+static uint64_t option_number(const char *options, const char *name)
 {
-    char text[MOUNTS_BYTES];
+    for (; *options != '\0'; options += strcspn(options, ","), options += *options == ',')
+        if (strncmp(options, name, strlen(name)) == 0)
+            return strtoull(options + strlen(name), NULL, 10);
+    return 0;
+}
+
+/* How much of the path is the mount's point; 0: it is not on it. */
+static size_t match(const char *path, const char *point)
+{
+    size_t length = strlen(point);
+    if (strcmp(point, "/") == 0)
+        return 1;
+    bool on = strncmp(path, point, length) == 0 && (path[length] == '/' || path[length] == '\0');
+    return on ? length : 0;
+}
+
+static void look_at_line(char *line, struct search *search)
+{
+    char *source = next_word(&line), *point = next_word(&line);
+    if (strcmp(next_word(&line), "hugetlbfs") != 0)
+        return;
+    char *options = next_word(&line);
+    if (!has_page_size(options, search->pages))
+        return;
+    unescape(source);
+    unescape(point);
+    if (strlen(source) >= PATH_BYTES || strlen(point) >= PATH_BYTES ||
+        strlen(options) >= OPTIONS_BYTES)
+        return;
+    size_t matched = search->path != NULL ? match(search->path, point) : search->matched == 0;
+    /* Of two on one point the later hides the other. */
+    if (matched == 0 || matched < search->matched)
+        return;
+    search->matched = matched;
+    strcpy(search->found.source, source);
+    strcpy(search->found.point, point);
+    strcpy(search->found.options, options);
+}
+
+/* A line at a time: there may be thousands, and those of other file systems of any length. */
+static bool find_mount(struct search *search)
+{
+    char piece[1024], line[LINE_BYTES];
+    size_t length = 0;
+    ssize_t got;
+    search->matched = 0;
     int file = open(MOUNTS, O_RDONLY | O_CLOEXEC);
-    ssize_t length = 0, got;
     if (file < 0)
         return false;
-    while (length < MOUNTS_BYTES - 1 &&
-           (got = read(file, text + length, (size_t)(MOUNTS_BYTES - 1 - length))) > 0)
-        length += got;
-    close(file);
-    text[length] = '\0';
-    for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL;) {
-        (void)next_word(&line);
-        char *where = next_word(&line);
-        if (strcmp(next_word(&line), "hugetlbfs") != 0 || !has_page_size(next_word(&line), pages))
-            continue;
-        snprintf(path, bytes, "%s", where);
-        return true;
+    while ((got = read(file, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR)) {
+        for (ssize_t i = 0; i < got; i++) {
+            if (piece[i] != '\n') {
+                if (length < sizeof line)
+                    line[length++] = piece[i];
+                continue;
+            }
+            if (length < sizeof line) {
+                line[length] = '\0';
+                look_at_line(line, search);
+            }
+            length = 0;
+        }
     }
-    return false;
+    close(file);
+    return search->matched != 0;
+}
+
+/* The mount that a path is on, by whatever links. */
+static bool find_mount_of(const char *path, enum hak_pages pages, struct mount_line *out)
+{
+    char real[PATH_MAX];
+    struct search search = {.pages = pages, .path = realpath(path, real)};
+    if (search.path == NULL || !find_mount(&search))
+        return false;
+    *out = search.found;
+    return true;
+}
+
+/* ---- commands ------------------------------------------------------------------------------ */
+
+/* Mounts the same anew, as hugetlbfs takes a new size no other way, with one option changed. Its
+ * owner and mode are those of now: the table shows with what it was mounted. */
+static void mend_option(const struct mount_line *mount, const char *name, uint64_t value,
+                        const char *unit, struct hak_error *error)
+{
+    static const char *const of_root[] = {"mode=", "uid=", "gid="};
+    char options[OPTIONS_BYTES + 128] = "", point[2 * PATH_BYTES], source[2 * PATH_BYTES];
+    char quoted[2 * sizeof options];
+    struct stat root;
+    bool known = stat(mount->point, &root) == 0;
+    for (const char *at = mount->options; *at != '\0';) {
+        size_t length = strcspn(at, ",");
+        bool drop = strncmp(at, name, strlen(name)) == 0;
+        for (size_t i = 0; known && i < sizeof of_root / sizeof *of_root; i++)
+            drop |= strncmp(at, of_root[i], strlen(of_root[i])) == 0;
+        if (!drop)
+            (void)errlog_append(options, sizeof options, "%.*s,", (int)length, at);
+        at += length + (at[length] == ',');
+    }
+    if (known)
+        (void)errlog_append(options, sizeof options, "mode=%o,uid=%u,gid=%u,",
+                            (unsigned)(root.st_mode & 07777), (unsigned)root.st_uid,
+                            (unsigned)root.st_gid);
+    (void)errlog_append(options, sizeof options, "%s%llu%s", name, (unsigned long long)value, unit);
+    if (shortage_word(mount->point, point, sizeof point) &&
+        shortage_word(mount->source, source, sizeof source) &&
+        shortage_word(options, quoted, sizeof quoted))
+        MEND(error, "umount %s && mount -t hugetlbfs -o %s %s %s\n", point, quoted, source, point);
+}
+
+static void mend_path(const char *before, const char *path, struct hak_error *error)
+{
+    char word[2 * PATH_BYTES];
+    if (shortage_word(path, word, sizeof word))
+        MEND(error, "%s %s\n", before, word);
+}
+
+/* ---- why there is no mount ----------------------------------------------------------------- */
+
+/* A mount that access(2) refuses. */
+static void explain_refused(const char *point, int code, struct hak_error *error)
+{
+    char command[48];
+    if (code == -EROFS) {
+        SAY(error, " the hugetlbfs mount %s is mounted read-only;", point);
+        mend_path("mount -o remount,rw", point, error);
+    } else if (code == -EACCES || code == -EPERM) {
+        SAY(error, " the hugetlbfs mount %s may not be written by user %u: %s;", point,
+            (unsigned)geteuid(), reason(code));
+        snprintf(command, sizeof command, "chown %u", (unsigned)geteuid());
+        if (code == -EACCES)
+            mend_path(command, point, error);
+    } else {
+        SAY(error, " the hugetlbfs mount %s cannot be used: %s;", point, reason(code));
+    }
 }
 
 static int explain_no_mount(enum hak_pages pages, struct hak_error *error)
 {
     const char *kind = os_pages_name(pages);
-    char path[PATH_BYTES];
-    if (find_mount(pages, path, sizeof path) && access(path, R_OK | W_OK | X_OK) != 0) {
+    struct search search = {.pages = pages};
+    if (find_mount(&search) && access(search.found.point, R_OK | W_OK | X_OK) != 0) {
         int code = -errno;
-        SAY(error, " the hugetlbfs mount %s may not be written by user %u: %s;", path,
-            (unsigned)geteuid(), reason(code));
-        if (code == -EACCES)
-            MEND(error, "chown %u %s\n", (unsigned)geteuid(), path);
+        explain_refused(search.found.point, code, error);
         return code;
     }
     SAY(error, " libhugetlbfs finds no mount of hugetlbfs for this size;");
@@ -170,10 +319,31 @@ static int check_limit(int file, const char *path, size_t bytes, enum hak_pages 
     SAY(error, " the mount %s has %llu of its %llu pages left (option size=), %llu missing;", path,
         (unsigned long long)mount.f_bfree, (unsigned long long)mount.f_blocks,
         (unsigned long long)missing);
-    MEND(error, "umount %s && mount -t hugetlbfs -o pagesize=%s,size=%lluM none %s\n", path,
-         os_pages_name(pages),
-         (unsigned long long)(((uint64_t)mount.f_blocks + missing) * (page >> 20)), path);
+    struct mount_line line;
+    if (find_mount_of(path, pages, &line))
+        mend_option(&line, "size=", ((uint64_t)mount.f_blocks + missing) * (page >> 20), "M",
+                    error);
     return -ENOMEM;
+}
+
+/* Why there is no file on the mount. */
+static void explain_no_file(const char *path, enum hak_pages pages, int code,
+                            struct hak_error *error)
+{
+    struct mount_line line;
+    bool found = find_mount_of(path, pages, &line);
+    /* Only here: statfs(2) has the number of a mount with size= only. */
+    uint64_t files = found ? option_number(line.options, "nr_inodes=") : 0;
+    if (code == -EROFS) {
+        explain_refused(found ? line.point : path, code, error);
+    } else if (code == -ENOSPC && files != 0) {
+        SAY(error,
+            " the mount %s has no room for another file, of %llu in all (option nr_inodes=);", path,
+            (unsigned long long)files);
+        mend_option(&line, "nr_inodes=", files + 1, "", error);
+    } else {
+        SAY(error, " a file on the mount %s: %s;", path, reason(code));
+    }
 }
 
 static int map_on(const struct library *library, const char *path, size_t bytes,
@@ -181,7 +351,7 @@ static int map_on(const struct library *library, const char *path, size_t bytes,
 {
     int file = open_unnamed(library, path, (long)os_pages_bytes(pages));
     if (file < 0) {
-        SAY(error, " a file on the mount %s: %s;", path, reason(file));
+        explain_no_file(path, pages, file, error);
         return file;
     }
     int code = check_limit(file, path, bytes, pages, error);

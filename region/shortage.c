@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define PATH_BYTES 256
-/* Of any line of commands; the boot words of 64 nodes are within it. */
+/* Of the line for the boot; the words of 64 nodes are within it. */
 #define LINE_BYTES 1024
 #define THP_FILE "/sys/kernel/mm/transparent_hugepage/enabled"
 
@@ -79,10 +79,30 @@ static void say_memory(const struct plan_finding *finding, char *text, size_t ca
     }
 }
 
-static void say_file(const struct cgroup_limit *limit, uint64_t needed, char *text, size_t capacity)
+/* One file may limit both: the memory cgroup's, where hugetlb pages are counted there too. */
+static bool one_limit(const struct plan_finding *finding)
+{
+    return finding->hugetlb.file[0] != '\0' &&
+           strcmp(finding->hugetlb.file, finding->memory.file) == 0;
+}
+
+/* What the limit has to be. The kernel rounds down to whole pages. */
+static uint64_t enough(const struct plan_finding *finding, const struct cgroup_limit *limit)
+{
+    const uint64_t page = 4096;
+    uint64_t needed = 0;
+    if (limit == &finding->hugetlb || one_limit(finding))
+        needed += finding->kind.size_bytes;
+    if (limit == &finding->memory || one_limit(finding))
+        needed += finding->memory_bytes;
+    return (limit->usage_bytes + needed + page - 1) / page * page;
+}
+
+static void say_file(const struct plan_finding *finding, const struct cgroup_limit *limit,
+                     char *text, size_t capacity)
 {
     if (limit->file[0] != '\0')
-        SAY(" (raise %s to %" PRIu64 ")", limit->file, limit->usage_bytes + needed);
+        SAY(" (raise %s to %" PRIu64 ")", limit->file, enough(finding, limit));
     SAY(";");
 }
 
@@ -93,12 +113,12 @@ static void say_limits(const struct plan_finding *finding, char *text, size_t ca
     if (finding->hugetlb.room_bytes < bytes) {
         SAY(" the hugetlb cgroup allows %" PRIu64 " more of %" PRIu64 " needed",
             finding->hugetlb.room_bytes / page, bytes / page);
-        say_file(&finding->hugetlb, bytes, text, capacity);
+        say_file(finding, &finding->hugetlb, text, capacity);
     }
     if (finding->memory.room_bytes < finding->memory_bytes) {
         SAY(" the memory cgroup allows %" PRIu64 " MiB more of %" PRIu64 " needed",
             mib(finding->memory.room_bytes), mib_up(finding->memory_bytes));
-        say_file(&finding->memory, finding->memory_bytes, text, capacity);
+        say_file(finding, &finding->memory, text, capacity);
     }
     if (finding->address_bytes < bytes)
         SAY(" the process may map %" PRIu64 " MiB more of %" PRIu64
@@ -140,16 +160,29 @@ void shortage_say(const struct plan_finding *finding, char *text, size_t capacit
 static bool __attribute__((format(printf, 3, 4)))
 add_line(char *text, size_t capacity, const char *format, ...)
 {
-    char line[LINE_BYTES];
     va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
     size_t used = strlen(text);
-    if (length < 0 || (size_t)length >= sizeof line || used + (size_t)length >= capacity)
-        return false;
-    memcpy(text + used, line, (size_t)length + 1);
-    return true;
+    va_start(arguments, format);
+    int length = vsnprintf(text + used, capacity - used, format, arguments);
+    va_end(arguments);
+    if (length >= 0 && (size_t)length < capacity - used)
+        return true;
+    text[used] = '\0';
+    return false;
+}
+
+bool shortage_word(const char *name, char *word, size_t capacity)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "/._-+,=:@%";
+    if (name[0] != '\0' && name[strspn(name, plain)] == '\0')
+        return snprintf(word, capacity, "%s", name) < (int)capacity;
+    word[0] = '\0';
+    bool whole = errlog_append(word, capacity, "'");
+    for (; *name != '\0'; name++)
+        whole = whole && (*name == '\'' ? errlog_append(word, capacity, "'\\''")
+                                        : errlog_append(word, capacity, "%c", *name));
+    return whole && errlog_append(word, capacity, "'");
 }
 
 /* Of a real node, whichever of the plan's nodes stand for it. */
@@ -271,15 +304,49 @@ static bool add_thp(enum shortage_means means, char *text, size_t capacity)
     return access(THP_FILE, F_OK) != 0 || add_line(text, capacity, "%s", lines[means]);
 }
 
+static bool add_limit(const struct plan_finding *finding, const struct cgroup_limit *limit,
+                      char *text, size_t capacity)
+{
+    char word[2 * CGROUP_FILE_BYTES];
+    /* No line for a file that has no name; the message has told. */
+    return limit->file[0] == '\0' ||
+           (shortage_word(limit->file, word, sizeof word) &&
+            add_line(text, capacity, "echo %" PRIu64 " > %s\n", enough(finding, limit), word));
+}
+
+/* Where more room in the control group would be of use: nothing else is lacking for good. */
+static bool limits_matter(const struct plan_finding *finding)
+{
+    if (!finding->populates || finding->table_node >= 0)
+        return false;
+    return os_pages_hugetlb(finding->kind.pages) ? can_be_made(finding)
+                                                 : finding->missing_pages == 0;
+}
+
+static bool add_limits(const struct plan_finding *finding, char *text, size_t capacity)
+{
+    const bool hugetlb = finding->hugetlb.room_bytes < finding->kind.size_bytes;
+    const bool memory = finding->memory.room_bytes < finding->memory_bytes;
+    if (!limits_matter(finding))
+        return true;
+    if (hugetlb && !add_limit(finding, &finding->hugetlb, text, capacity))
+        return false;
+    return !memory || (hugetlb && one_limit(finding)) ||
+           add_limit(finding, &finding->memory, text, capacity);
+}
+
 bool shortage_commands(const struct plan_finding *finding, enum shortage_means means, char *text,
                        size_t capacity)
 {
-    if (finding->kind.pages == HAK_PAGES_THP)
-        return finding->there || add_thp(means, text, capacity);
-    if (!os_pages_hugetlb(finding->kind.pages) || !finding->there || finding->missing_pages == 0)
-        return true;
-    return means == SHORTAGE_BOOT ? add_boot_words(finding, text, capacity)
-                                  : add_commands(finding, means, text, capacity);
+    bool whole = true;
+    if (!finding->there)
+        return finding->kind.pages != HAK_PAGES_THP || add_thp(means, text, capacity);
+    if (os_pages_hugetlb(finding->kind.pages) && finding->missing_pages != 0)
+        whole = means == SHORTAGE_BOOT ? add_boot_words(finding, text, capacity)
+                                       : add_commands(finding, means, text, capacity);
+    if (whole && means == SHORTAGE_SYSFS)
+        whole = add_limits(finding, text, capacity);
+    return whole;
 }
 
 /* ---- set-up -------------------------------------------------------------------------------- */
@@ -310,7 +377,7 @@ int shortage_check(const struct backing *plan, bool prefault, struct hak_error *
     if (error->remedy[0] == '\0' &&
         !shortage_commands(&finding, SHORTAGE_SYSFS, error->remedy, sizeof error->remedy))
         (void)errlog_append(error->message, sizeof error->message,
-                            " (the remedy lists the first nodes only)");
+                            " (the remedy has no room for every command)");
     close_text(error->message, sizeof error->message);
     return finding.kind.code;
 }

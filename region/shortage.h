@@ -13,7 +13,7 @@
 
 /* How missing pages can be provided. */
 enum shortage_means {
-    SHORTAGE_SYSFS,   /* now, by the kernel's own files */
+    SHORTAGE_SYSFS,   /* now, by the kernel's own files; also the limits of control groups */
     SHORTAGE_HUGEADM, /* now, by hugeadm(8); with numactl(8) where there are several nodes */
     SHORTAGE_BOOT     /* words for the kernel's command line, on one line without its end */
 };
@@ -33,8 +33,12 @@ void shortage_explain(const struct backing *plan, const char *step, int code,
 void shortage_say(const struct plan_finding *finding, char *text, size_t capacity);
 
 /* Appends the commands, a line each, or for the boot the words, that would provide the missing
- * pages, whole lines only; none where they would not. False: some had to be left out. */
+ * pages, and now by the kernel's files also room in the control groups; whole lines only; none
+ * where they would not. False: some had to be left out. */
 bool shortage_commands(const struct plan_finding *finding, enum shortage_means means, char *text,
                        size_t capacity);
+
+/* A file's name as a word for the shell: as it is, or quoted where that is needed. False: cut. */
+bool shortage_word(const char *name, char *word, size_t capacity);
 
 #endif

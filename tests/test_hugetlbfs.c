@@ -362,12 +362,15 @@ TEST(a_full_mount_is_counted_and_the_remedy_makes_it_larger)
 {
     want_free(HAK_PAGES_2M, 16);
     mounted("pagesize=2M,size=16M");
-    char words[200], remedy[200];
+    char words[200], remedy[320];
     snprintf(words, sizeof words,
              "the mount %s has 8 of its 8 pages left (option size=), 2 missing.", place);
     refused(20 * MIB, -ENOMEM, words);
-    snprintf(remedy, sizeof remedy,
-             "umount %s && mount -t hugetlbfs -o pagesize=2M,size=20M none %s\n", place, place);
+    snprintf(
+        remedy, sizeof remedy,
+        "umount %s && mount -t hugetlbfs -o rw,relatime,pagesize=2M,mode=755,uid=0,gid=0,size=20M "
+        "none %s\n",
+        place, place);
     mend(remedy);
     works(20 * MIB);
     /* What others hold counts. */
@@ -378,6 +381,15 @@ TEST(a_full_mount_is_counted_and_the_remedy_makes_it_larger)
     refused(12 * MIB, -ENOMEM, words);
     backing_destroy(&first);
     works(12 * MIB);
+}
+
+static void refused_by_access(void *unused)
+{
+    (void)unused;
+    deny(SYS_access, -1, EIO);
+    refused(16 * MIB, -EIO, " cannot be used: Input/output error.");
+    CHECK(strstr(error.message, "may not") == NULL);
+    CHECK_EQ(error.remedy[0], 0);
 }
 
 static void become_nobody(void)
@@ -422,6 +434,13 @@ TEST(a_mount_of_somebody_elses_is_named)
     run(refused_to_nobody);
     CHECK_EQ(chown(place, NOBODY, NOBODY), 0); /* the remedy */
     run(works_for_nobody);
+}
+
+TEST(another_reason_than_permission_is_not_called_so)
+{
+    want_free(HAK_PAGES_2M, 8);
+    mounted("pagesize=2M");
+    run(refused_by_access);
 }
 
 /* A mount over the library's file: what is there is no library. */

@@ -132,7 +132,8 @@ TEST(nothing_is_lacking_where_an_earlier_size_can_be_had)
     CHECK_STR_HAS(plan.message, " would be of 4k pages, not the first of the list: 2M pages: ");
 }
 
-/* Sixty-four nodes, each short of a page: more lines than any of the texts holds. */
+/* Sixty-four nodes, each short of a page, of which those of this machine have commands, and two
+ * limits in files of long names. */
 static void make_long_finding(struct plan_finding *finding)
 {
     plan_begin(HAK_PAGES_2M, true, finding);
@@ -143,7 +144,10 @@ static void make_long_finding(struct plan_finding *finding)
         finding->missing_pages++;
     }
     finding->there = finding->populates = true;
-    finding->hugetlb.room_bytes = finding->memory.room_bytes = CGROUP_UNLIMITED;
+    finding->memory_bytes = MIB;
+    finding->hugetlb.room_bytes = finding->memory.room_bytes = 0;
+    memset(finding->hugetlb.file, 'h', 300);
+    memset(finding->memory.file, 'm', 500);
     finding->address_bytes = finding->commit_bytes = UINT64_MAX;
 }
 
@@ -156,7 +160,8 @@ TEST(texts_are_cut_between_lines)
     for (int means = SHORTAGE_SYSFS; means <= SHORTAGE_HUGEADM; means++) {
         whole[0] = '\0';
         CHECK(shortage_commands(&finding, (enum shortage_means)means, whole, sizeof whole));
-        for (size_t capacity = 1; capacity < 1000; capacity++) {
+        CHECK(strlen(whole) > (means == SHORTAGE_SYSFS ? 800 : 20));
+        for (size_t capacity = 1; capacity <= strlen(whole); capacity++) {
             cut[0] = '\0';
             memset(cut + capacity, 'x', 2);
             CHECK(!shortage_commands(&finding, (enum shortage_means)means, cut, capacity));

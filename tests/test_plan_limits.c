@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include "tests/plan_kit.h"
 
+#include "region/cgroup.h"
+
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -112,6 +114,277 @@ TEST(a_mount_that_is_too_small_is_foreseen)
     judge(&result, "no mount, or no libhugetlbfs (package libhugetlbfs0)");
 }
 
+static char place[64];
+
+/* A namespace of our own with one mount of hugetlbfs, on the place or below it. */
+static void have_mount(const char *below, unsigned long flags, const char *options)
+{
+    char point[96];
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        system("umount -a -t hugetlbfs") != 0)
+        SKIP("no mounts of our own");
+    CHECK_EQ(setenv("HAKMEM_HUGETLBFS", "1", 1), 0);
+    snprintf(point, sizeof point, "%s%s", place, below);
+    CHECK(mkdir(point, 0755) == 0 || errno == EEXIST);
+    if (mount("some-name", point, "hugetlbfs", flags, options) != 0)
+        SKIP("hugetlbfs cannot be mounted");
+}
+
+static void lacks(size_t pages, int code, const char *words)
+{
+    struct hak_config config = config_of(pages * 2 * MIB, HAK_PAGES_2M, HAK_PAGES_DEFAULT);
+    check_agreement(&config);
+    if (plan.code == -ELIBACC)
+        SKIP("no libhugetlbfs here");
+    CHECK_STR_HAS(plan.message, words);
+    CHECK_EQ(plan.code, code);
+}
+
+static void mends(size_t pages)
+{
+    struct hak_config config = config_of(pages * 2 * MIB, HAK_PAGES_2M, HAK_PAGES_DEFAULT);
+    CHECK(plan.now[0] != '\0');
+    CHECK_EQ(system(plan.now), 0);
+    check_agreement(&config);
+    CHECK_EQ(plan.code, 0);
+}
+
+/* The mount's options as the kernel shows them, without the size. */
+static void read_options(char *out, size_t capacity)
+{
+    char text[8192], *at;
+    CHECK(sysfs_read("/proc/self/mounts", text, sizeof text) > 0);
+    CHECK((at = strstr(text, " hugetlbfs ")) != NULL);
+    at += strlen(" hugetlbfs ");
+    snprintf(out, capacity, "%.*s", (int)strcspn(at, " "), at);
+    char *size = strstr(out, ",size=");
+    CHECK(size != NULL);
+    size_t length = strcspn(size + 1, ",") + 1;
+    memmove(size, size + length, strlen(size + length) + 1);
+}
+
+static void keep_options(void *unused)
+{
+    struct stat before, after;
+    char options[2][512];
+    (void)unused;
+    have_mount("", MS_NOSUID | MS_NOATIME,
+               "pagesize=2M,size=8M,nr_inodes=40,mode=0710,uid=5,gid=6");
+    read_options(options[0], sizeof options[0]);
+    CHECK_STR_HAS(options[0], "nr_inodes=40");
+    lacks(6, -ENOMEM, "has 4 of its 4 pages left (option size=), 2 missing");
+    CHECK_STR_HAS(plan.now, " some-name /");
+    mends(6);
+    read_options(options[1], sizeof options[1]);
+    CHECK_EQ(strcmp(options[0], options[1]), 0);
+    /* And what was changed since it was mounted. */
+    CHECK_EQ(chown(place, 7, 8), 0);
+    CHECK_EQ(chmod(place, 01770), 0);
+    CHECK_EQ(stat(place, &before), 0);
+    lacks(8, -ENOMEM, "has 6 of its 6 pages left");
+    mends(8);
+    CHECK_EQ(stat(place, &after), 0);
+    CHECK(before.st_uid == after.st_uid && before.st_gid == after.st_gid);
+    CHECK_EQ(before.st_mode, after.st_mode);
+}
+
+static void have_no_inode(void *unused)
+{
+    (void)unused;
+    have_mount("", 0, "pagesize=2M,nr_inodes=1"); /* which is its root */
+    lacks(8, -ENOSPC, " has no room for another file, of 1 in all (option nr_inodes=).");
+    mends(8);
+}
+
+static void read_only(void *unused)
+{
+    (void)unused;
+    have_mount("", MS_RDONLY, "pagesize=2M");
+    lacks(8, -EROFS, " is mounted read-only.");
+    CHECK_STR_HAS(plan.now, "mount -o remount,rw /");
+    mends(8);
+}
+
+/* Whatever the name needs in the mount table and for the shell. */
+static void have_odd_name(void *unused)
+{
+    (void)unused;
+    have_mount("/a \\ 'name", MS_RDONLY, "pagesize=2M");
+    lacks(8, -EROFS, "/a \\ 'name is mounted read-only.");
+    CHECK_STR_HAS(plan.now, "/a \\ '\\''name'\n");
+    CHECK_EQ(system(plan.now), 0);
+    /* libhugetlbfs may not find such a name; the mount can be written now, whoever looks. */
+    char point[96];
+    snprintf(point, sizeof point, "%s/a \\ 'name", place);
+    CHECK_EQ(access(point, W_OK), 0);
+}
+
+TEST(what_is_wrong_with_a_mount_is_told_and_mended)
+{
+    static struct harness_result result;
+    static void (*const cases[])(void *) = {keep_options, have_no_inode, read_only, have_odd_name};
+    want_free(HAK_PAGES_2M, 10);
+    strcpy(place, "/tmp/hakmem-mount-XXXXXX");
+    CHECK(mkdtemp(place) != NULL);
+    char command[96];
+    bool skipped = false, failed = false;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases && !skipped && !failed; i++) {
+        harness_child(cases[i], NULL, &result);
+        skipped = result.exit_status == HARNESS_EXIT_SKIPPED;
+        failed = result.exit_status != 0;
+    }
+    snprintf(command, sizeof command, "rmdir %s/a* 2>&1; rmdir %s", place, place);
+    (void)!system(command);
+    judge(&result, "no mount, or no libhugetlbfs (package libhugetlbfs0)");
+}
+
+static void have_neither(void *argument)
+{
+    char text[4096], *mount_command;
+    struct hak_config config = *(struct hak_config *)argument;
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        SKIP("no mounts of our own");
+    /* So that the remedy's folder is one of ours, and no other mount is there. */
+    if (mount("none", "/mnt", "tmpfs", 0, NULL) != 0)
+        SKIP("no tmpfs can be mounted");
+    if (system("umount -a -t hugetlbfs") != 0)
+        SKIP("mounts of hugetlbfs in use");
+    CHECK_EQ(setenv("HAKMEM_HUGETLBFS", "1", 1), 0);
+    CHECK_EQ(hak_region_plan(&config, &plan), 0);
+    if (strstr(plan.message, "needs libhugetlbfs.so.0") != NULL)
+        SKIP("no libhugetlbfs here");
+    CHECK_EQ(plan.code, -ENOMEM);
+    CHECK_EQ(only_node()->missing_pages, 3);
+    CHECK_STR_HAS(plan.message, ", 3 missing; 2M pages: libhugetlbfs finds no mount");
+    CHECK_EQ(strncmp(plan.now, "echo ", 5), 0);
+    mount_command = strchr(plan.now, '\n') + 1;
+    CHECK_EQ(strncmp(mount_command, "mkdir -p /mnt/huge-2M && mount ", 31), 0);
+    snprintf(text, sizeof text, "%s", plan.now);
+    if (system(text) != 0)
+        SKIP("the commands need root");
+    hak_region_plan(&config, &plan);
+    if (only_node()->missing_pages != 0)
+        SKIP("this machine cannot make so many more pages");
+    check_agreement(&config);
+    CHECK_EQ(plan.code, 0);
+    CHECK_EQ(plan.now[0], 0);
+    /* Pages that no memory can be made into: no mount helps then. */
+    CHECK_EQ(umount("/mnt/huge-2M"), 0);
+    config.size_bytes = HAK_REGION_BYTES_MAX / 2;
+    CHECK_EQ(hak_region_plan(&config, &plan), 0);
+    CHECK_STR_HAS(plan.message, "libhugetlbfs finds no mount");
+    CHECK_EQ(plan.now[0], 0);
+}
+
+TEST(pages_and_a_mount_that_are_lacking_are_both_provided)
+{
+    static struct harness_result result;
+    (void)hold_pool(HAK_PAGES_2M);
+    struct hak_config config = config_of((supply_unpromised(HAK_PAGES_2M) + 3) * 2 * MIB,
+                                         HAK_PAGES_2M, HAK_PAGES_DEFAULT);
+    harness_child(have_neither, &config, &result);
+    restore_pools();
+    judge(&result, "no mount, or no libhugetlbfs (package libhugetlbfs0)");
+}
+
+/* ---- control groups as text files ------------------------------------------------------------ */
+
+static char machine[64];
+
+static void leave_machine(void)
+{
+    char command[96];
+    cgroup_fake(NULL);
+    snprintf(command, sizeof command, "rm -rf %s", machine);
+    if (machine[0] != '\0' && system(command) == 0)
+        machine[0] = '\0';
+}
+
+/* A group of version 2 with a limit, nothing of it used; its name has a backslash, as systemd's. */
+static void pretend_group(const char *file, const char *usage, const char *options)
+{
+    char command[1024];
+    static bool watched;
+    if (!watched)
+        atexit(leave_machine);
+    watched = true;
+    leave_machine();
+    strcpy(machine, "/tmp/hakmem-group-XXXXXX");
+    CHECK(mkdtemp(machine) != NULL);
+    snprintf(command, sizeof command,
+             "cd %s && mkdir 'a\\x2db' && echo '0::/a\\x2db' >cgroup && "
+             "echo '30 20 0:1 / %s rw - cgroup2 none rw%s' >mountinfo && "
+             "echo 4194304 >'a\\x2db/%s' && echo 0 >'a\\x2db/%s'",
+             machine, machine, options, file, usage);
+    CHECK_EQ(system(command), 0);
+    cgroup_fake(machine);
+}
+
+static unsigned lines_of(const char *text)
+{
+    unsigned lines = 0;
+    while ((text = strchr(text, '\n')) != NULL)
+        text++, lines++;
+    return lines;
+}
+
+/* The commands are as many as that; when they are run there is enough. */
+static void provides(const struct hak_config *config, unsigned lines, const char *words)
+{
+    check_agreement(config);
+    CHECK_EQ(plan.code, -ENOMEM);
+    CHECK_EQ(lines_of(plan.now), lines);
+    CHECK_STR_HAS(plan.now, words);
+    CHECK_STR_HAS(error.remedy, words);
+    if (system(plan.now) != 0)
+        SKIP("the commands need root");
+    check_agreement(config);
+    int code = plan.code;
+    CHECK(plan.kinds[0].node_count == 1);
+    if (only_node()->missing_pages != 0)
+        SKIP("this machine cannot make so many more pages");
+    CHECK_EQ(code, 0);
+    CHECK_EQ(plan.now[0], 0);
+}
+
+TEST(a_limit_of_memory_has_a_command)
+{
+    struct hak_config config = config_of(16 * MIB, HAK_PAGES_4K, HAK_PAGES_DEFAULT);
+    char file[128];
+    pretend_group("memory.max", "memory.current", "");
+    snprintf(file, sizeof file, " > '%s/a\\x2db/memory.max'\n", machine);
+    provides(&config, 1, file);
+    leave_machine();
+}
+
+TEST(pages_and_a_limit_that_are_lacking_are_both_provided)
+{
+    (void)hold_pool(HAK_PAGES_2M);
+    struct hak_config config = config_of((supply_unpromised(HAK_PAGES_2M) + 3) * 2 * MIB,
+                                         HAK_PAGES_2M, HAK_PAGES_DEFAULT);
+    char command[192];
+    pretend_group("hugetlb.2MB.max", "hugetlb.2MB.current", "");
+    snprintf(command, sizeof command, "echo %zu > '%s/a\\x2db/hugetlb.2MB.max'\n",
+             config.size_bytes, machine);
+    provides(&config, 2, command);
+    /* The pages first; and no limit is raised for pages that cannot be made. */
+    config.size_bytes = HAK_REGION_BYTES_MAX / 2;
+    check_agreement(&config);
+    CHECK_STR_HAS(plan.message, "(raise ");
+    CHECK_EQ(plan.now[0], 0);
+    restore_pools();
+    leave_machine();
+}
+
+TEST(a_file_that_limits_both_is_raised_once)
+{
+    want_free(HAK_PAGES_2M, 8);
+    struct hak_config config = config_of(8 * 2 * MIB, HAK_PAGES_2M, HAK_PAGES_DEFAULT);
+    pretend_group("memory.max", "memory.current", ",memory_hugetlb_accounting");
+    provides(&config, 1, "memory.max'\n");
+    leave_machine();
+}
+
 /* ---- control groups -------------------------------------------------------------------------- */
 
 static char group[256]; /* the group's folder */
@@ -146,7 +419,7 @@ static void live_in_group(void *argument)
     CHECK_EQ(plan.kinds[0].cgroup_bytes, 3 * 2 * MIB);
     CHECK_EQ(only_node()->missing_pages, 0);
     CHECK_STR_HAS(plan.message, "the hugetlb cgroup allows 3 more of 8 needed");
-    CHECK_EQ(plan.now[0], 0);
+    CHECK_EQ(plan.hugeadm[0] + plan.boot[0], 0);
     check_agreement(&config);
     CHECK_EQ(plan.code, -ENOMEM);
     /* With pages of another kind to go on to. */
@@ -161,8 +434,11 @@ static void live_in_group(void *argument)
     CHECK(write_group(limit_file, text));
     check_agreement(&config);
     CHECK_EQ(plan.code, -ENOMEM);
-    snprintf(text, sizeof text, "%llu", enough);
-    CHECK(write_group(limit_file, text));
+    char command[640];
+    snprintf(command, sizeof command, "echo %llu > %s/%s\n", enough, group, limit_file);
+    CHECK_EQ(strcmp(plan.now, command), 0);
+    CHECK_EQ(strcmp(error.remedy, command), 0);
+    CHECK_EQ(system(plan.now), 0);
     check_agreement(&config);
     CHECK_EQ(plan.code, 0);
     CHECK_EQ(plan.kinds[0].cgroup_bytes, 8 * 2 * MIB);
