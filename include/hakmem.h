@@ -247,8 +247,8 @@ struct hak_plan {
     char now[4096]; /* shell commands, one a line, that provide by sysfs what the first page size
                        lacks that can be helped, of those that init would have preferred to the one
                        it takes; also a mount of hugetlbfs, the tightest limit of a control group,
-                       and THP that are switched off. Empty:
-                       nothing is lacking, or nothing helps */
+                       and THP that are switched off. Empty: nothing is lacking, or nothing
+                       helps */
     char hugeadm[4096]; /* the same by hugeadm(8) of libhugetlbfs */
     char boot[512];     /* the words for the kernel's command line that provide it from boot on;
                            with nodes from Linux 5.16 on */
@@ -261,7 +261,8 @@ struct hak_plan {
  * RLIMIT_DATA the objects' addresses are counted, not those of the tables (up to a tenth of the
  * region more). Some milliseconds; any thread, with 128 KiB of stack. Others may take or free pages
  * between this and init. 0, and the answer in *out; an error that no page would mend is in
- * out->code and out->message (-EINVAL, -ENODEV, -E2BIG, as hak_region_init). -EINVAL also for out NULL.
+ * out->code and out->message (-EINVAL, -ENODEV, -E2BIG, as hak_region_init). -EINVAL also for out
+ * NULL.
  */
 HAK_API int hak_region_plan(const struct hak_config *config, struct hak_plan *out);
 

@@ -169,9 +169,9 @@ static void look_at_line(char *line, struct search *search)
     if (matched == 0 || matched < search->matched)
         return;
     search->matched = matched;
-    strcpy(search->found.source, source);
-    strcpy(search->found.point, point);
-    strcpy(search->found.options, options);
+    snprintf(search->found.source, sizeof search->found.source, "%s", source);
+    snprintf(search->found.point, sizeof search->found.point, "%s", point);
+    snprintf(search->found.options, sizeof search->found.options, "%s", options);
 }
 
 /* A line at a time: there may be thousands, and those of other file systems of any length. */

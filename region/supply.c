@@ -24,8 +24,8 @@ static void pool_folder(int node, enum hak_pages pages, char *path, size_t bytes
 {
     size_t kib = os_pages_bytes(pages) >> 10;
     snprintf(path, bytes, TOPOLOGY_SYSFS "/node%d/hugepages/hugepages-%zukB", node, kib);
-    /* A kernel without nodes, where all is node 0. Where it has them, the machine's pool is not that
-     * of a node. */
+    /* A kernel without nodes, where all is node 0. Where it has them, the machine's pool is not
+     * that of a node. */
     if (node == 0 && access(path, F_OK) != 0 && access(TOPOLOGY_SYSFS, F_OK) != 0)
         snprintf(path, bytes, "/sys/kernel/mm/hugepages/hugepages-%zukB", kib);
 }
