@@ -107,9 +107,10 @@ mutant() {
 # Every library that a program of the image asks for, where it asks for it.
 copy_libraries() {
     local library
-    # pthread_exit(3) loads this one when it is first called.
-    # shellcheck disable=SC2086
+    # pthread_exit(3) loads libgcc_s when it is first called, HAKMEM_HUGETLBFS=1 libhugetlbfs.
+    # shellcheck disable=SC2046,SC2086
     for library in $(ldd "$root"/bin/* 2>/dev/null | grep -o '/[^ :]*\.so[^ :]*' | sort -u) \
+        $(/sbin/ldconfig -p | awk '$1 == "libhugetlbfs.so.0" { print $NF; exit }') \
         "$(${CC:-cc} -print-file-name=libgcc_s.so.1)"; do
         mkdir -p "$root$(dirname "$library")"
         cp -L "$library" "$root$library" || broken "no library $library"

@@ -27,7 +27,7 @@
 # In a quick run quick_scenes are booted, and vm_stress works 5 s instead of 20.
 # shellcheck shell=sh disable=SC2034
 quick_scenes='two memoryless_cpuless short'
-full_scenes='two four asymmetric memoryless_cpuless holes giants short
+full_scenes='two four asymmetric memoryless_cpuless holes giants one_giant short
     cgroup cgroup_v1 cpuset eight'
 
 scene() {
@@ -100,6 +100,15 @@ unbound vm_region every_4k_page_is_on_its_node of the segment on node 2 lies on 
         runs='
 - vm_region 6
 - vm_plan 1'
+        ;;
+    one_giant)
+        # For the cases that a machine which has worked for days has to skip.
+        nodes='5G:2' pools='0:64' giants='0:1' words=nokaslr
+        expect='nodes=0 giants=0'
+        runs='
+- test_plan 0 1_gib
+- test_backing 0 1_gib
+- test_hugetlbfs 0 1_gib'
         ;;
     short)
         nodes='384M:2 384M:2' pools='0:64 1:8'
