@@ -20,4 +20,13 @@ int sysfs_read_number(const char *path, uint64_t *out);
  * is not there. */
 uint64_t sysfs_find_number(const char *text, const char *key);
 
+/* Calls look(line, context) for each line of a file that may be of any length, such as the mount
+ * tables; look may write into the line, which has no newline. Longer ones than SYSFS_LINE_BYTES - 1
+ * pass by. Nothing where there is no such file. */
+#define SYSFS_LINE_BYTES 4096
+void sysfs_each_line(const char *path, void (*look)(char *line, void *context), void *context);
+
+/* A word of a mount table as it is meant: spaces and the like are written there as \040. */
+void sysfs_unescape(char *text);
+
 #endif

@@ -27,7 +27,6 @@
 /* Groups of containers in containers have long paths. */
 #define PATH_BYTES 1600
 #define FILE_BYTES 64
-#define LINE_BYTES 4096
 /* Version 1 says "no limit" by the largest number of whole pages that a long holds. */
 #define UNLIMITED_FROM (UINT64_C(1) << 62)
 
@@ -179,21 +178,6 @@ static void look_at_mount(const struct mount *mount, const struct walk *walk)
         climb(walk, version2, folder, strlen(mount->point));
 }
 
-/* Spaces and the like are written as \040. */
-static void unescape(char *text)
-{
-    char *to = text;
-    for (const char *from = text; *from != '\0'; to++) {
-        bool octal = from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' &&
-                     from[2] <= '7' && from[3] >= '0' && from[3] <= '7';
-        *to = *from;
-        if (octal)
-            *to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + from[3] - '0');
-        from += octal ? 4 : 1;
-    }
-    *to = '\0';
-}
-
 /* id parent device root point options [tag...] - type source super-options */
 static bool cut_line(char *line, struct mount *out)
 {
@@ -211,43 +195,23 @@ static bool cut_line(char *line, struct mount *out)
     out->options = strtok_r(NULL, " ", &save);
     if (out->root == NULL || out->point == NULL || out->options == NULL)
         return false;
-    unescape(out->root);
-    unescape(out->point);
+    sysfs_unescape(out->root);
+    sysfs_unescape(out->point);
     return true;
 }
 
-static void look_at_line(char *line, const struct walk *walk)
+static void look_at_line(char *line, void *walk)
 {
     struct mount mount;
     if (strstr(line, " - cgroup") != NULL && cut_line(line, &mount))
         look_at_mount(&mount, walk);
 }
 
-/* A line at a time: there may be thousands, and those of other file systems of any length. */
-static void look_everywhere(const struct walk *walk)
+static void look_everywhere(struct walk *walk)
 {
-    char path[PATH_BYTES], piece[1024], line[LINE_BYTES];
-    size_t length = 0;
-    ssize_t got;
+    char path[PATH_BYTES];
     name_source("mountinfo", path, sizeof path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    while ((got = read(fd, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR)) {
-        for (ssize_t i = 0; i < got; i++) {
-            if (piece[i] != '\n') {
-                if (length < sizeof line)
-                    line[length++] = piece[i];
-                continue;
-            }
-            if (length < sizeof line) {
-                line[length] = '\0';
-                look_at_line(line, walk);
-            }
-            length = 0;
-        }
-    }
-    close(fd);
+    sysfs_each_line(path, look_at_line, walk);
 }
 
 /* ---- what is asked ------------------------------------------------------------------------- */
@@ -267,7 +231,7 @@ static void start(struct cgroup_limit *out)
 void cgroup_memory(struct cgroup_limit *out)
 {
     start(out);
-    const struct walk walk = {"memory", memory_meters, MEMORY_METERS, NULL, out};
+    struct walk walk = {"memory", memory_meters, MEMORY_METERS, NULL, out};
     look_everywhere(&walk);
 }
 
@@ -292,9 +256,9 @@ void cgroup_hugetlb(enum hak_pages pages, struct cgroup_limit *out)
         snprintf(meters[i].usage, FILE_BYTES, "hugetlb.%s.%s", size, names[i].usage);
         meters[i].version2 = names[i].version2;
     }
-    const struct walk walk = {"hugetlb", meters, count, NULL, out};
-    const struct walk counted = {"memory", memory_meters, MEMORY_METERS,
-                                 "memory_hugetlb_accounting", out};
+    struct walk walk = {"hugetlb", meters, count, NULL, out};
+    struct walk counted = {"memory", memory_meters, MEMORY_METERS, "memory_hugetlb_accounting",
+                           out};
     look_everywhere(&walk);
     look_everywhere(&counted);
 }

@@ -17,6 +17,7 @@
 #define _GNU_SOURCE
 #include "region/hugetlbfs.h"
 
+#include "numa/sysfs.h"
 #include "region/errlog.h"
 #include "region/os.h"
 #include "region/shortage.h"
@@ -36,7 +37,6 @@
 #define LIBRARY "libhugetlbfs.so.0"
 #define PATH_BYTES 256
 #define MOUNTS "/proc/self/mounts"
-#define LINE_BYTES 4096
 #define OPTIONS_BYTES 256
 
 /* What is used of it, as hugetlbfs.h declares it. */
@@ -98,21 +98,6 @@ struct search {
     size_t matched; /* of the path's length; 0: nothing was found */
 };
 
-/* Blanks, backslashes and the like are written as \040. */
-static void unescape(char *text)
-{
-    char *to = text;
-    for (const char *from = text; *from != '\0'; to++) {
-        unsigned value = 0, digits = 0;
-        while (from[0] == '\\' && digits < 3 && from[digits + 1] >= '0' && from[digits + 1] <= '7')
-            value = value * 8 + (unsigned)(from[++digits] - '0');
-        bool escaped = digits == 3 && value <= UINT8_MAX;
-        *to = escaped ? (char)value : *from;
-        from += escaped ? 4 : 1;
-    }
-    *to = '\0';
-}
-
 /* The next word of a line. */
 static char *next_word(char **line)
 {
@@ -151,16 +136,17 @@ static size_t match(const char *path, const char *point)
     return on ? length : 0;
 }
 
-static void look_at_line(char *line, struct search *search)
+static void look_at_line(char *line, void *context)
 {
+    struct search *search = context;
     char *source = next_word(&line), *point = next_word(&line);
     if (strcmp(next_word(&line), "hugetlbfs") != 0)
         return;
     char *options = next_word(&line);
     if (!has_page_size(options, search->pages))
         return;
-    unescape(source);
-    unescape(point);
+    sysfs_unescape(source);
+    sysfs_unescape(point);
     if (strlen(source) >= PATH_BYTES || strlen(point) >= PATH_BYTES ||
         strlen(options) >= OPTIONS_BYTES)
         return;
@@ -174,31 +160,10 @@ static void look_at_line(char *line, struct search *search)
     snprintf(search->found.options, sizeof search->found.options, "%s", options);
 }
 
-/* A line at a time: there may be thousands, and those of other file systems of any length. */
 static bool find_mount(struct search *search)
 {
-    char piece[1024], line[LINE_BYTES];
-    size_t length = 0;
-    ssize_t got;
     search->matched = 0;
-    int file = open(MOUNTS, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
-        return false;
-    while ((got = read(file, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR)) {
-        for (ssize_t i = 0; i < got; i++) {
-            if (piece[i] != '\n') {
-                if (length < sizeof line)
-                    line[length++] = piece[i];
-                continue;
-            }
-            if (length < sizeof line) {
-                line[length] = '\0';
-                look_at_line(line, search);
-            }
-            length = 0;
-        }
-    }
-    close(file);
+    sysfs_each_line(MOUNTS, look_at_line, search);
     return search->matched != 0;
 }
 

@@ -70,10 +70,10 @@ make_proc() {
     put proc/self/status $'Name:\thakmem' $'CapEff:\t0000000000000000' \
         $'Cpus_allowed_list:\t0-3' $'Mems_allowed_list:\t0-1'
     put proc/self/limits 'Max locked memory         unlimited            unlimited            bytes'
-    put proc/self/cgroup 0::/work
+    put proc/self/cgroup 0::/app
     put proc/self/mountinfo '30 1 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw'
-    put sys/fs/cgroup/work/memory.max max
-    put sys/fs/cgroup/work/memory.current 1000000
+    put sys/fs/cgroup/app/memory.max max
+    put sys/fs/cgroup/app/memory.current 1000000
 }
 
 fresh_tree() {

@@ -69,4 +69,14 @@ static inline size_t left_count_pages(void)
         CHECK_NOTHING_LEFT();                                                                      \
     } while (0)
 
+/* The body in a child of its own: it passes, skips or fails as the case does. */
+static inline void run_apart(struct harness_result *result, void (*body)(void *), void *argument)
+{
+    harness_child(body, argument, result);
+    if (result->exit_status == HARNESS_EXIT_SKIPPED)
+        SKIP("%s", result->output);
+    if (result->exit_status != 0)
+        FAIL("status %d, signal %d: %s", result->exit_status, result->signal, result->output);
+}
+
 #endif

@@ -207,41 +207,41 @@ khugepaged_at_rest() {
 
 a_memory_limit() {
     fresh_tree
-    put sys/fs/cgroup/work/memory.max $((2000 << 20))
-    put sys/fs/cgroup/work/memory.current $((1000 << 20))
-    found 0 note memory-cgroup '1000 MiB of ordinary memory' '/sys/fs/cgroup/work/memory.max'
-    put sys/fs/cgroup/work/memory.current $((1900 << 20))
+    put sys/fs/cgroup/app/memory.max $((2000 << 20))
+    put sys/fs/cgroup/app/memory.current $((1000 << 20))
+    found 0 note memory-cgroup '1000 MiB of ordinary memory' '/sys/fs/cgroup/app/memory.max'
+    put sys/fs/cgroup/app/memory.current $((1900 << 20))
     found 0 warn memory-cgroup '100 MiB of ordinary memory'
-    put sys/fs/cgroup/work/memory.current $((2000 << 20))
+    put sys/fs/cgroup/app/memory.current $((2000 << 20))
     found 1 bad memory-cgroup '0 MiB of ordinary memory'
 }
 
 a_memory_limit_of_version_1() {
     fresh_tree
-    put proc/self/cgroup 4:memory:/work
+    put proc/self/cgroup 4:memory:/app
     put proc/self/mountinfo '30 1 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory'
-    put sys/fs/cgroup/memory/work/memory.limit_in_bytes $((2000 << 20))
-    put sys/fs/cgroup/memory/work/memory.usage_in_bytes $((1900 << 20))
+    put sys/fs/cgroup/memory/app/memory.limit_in_bytes $((2000 << 20))
+    put sys/fs/cgroup/memory/app/memory.usage_in_bytes $((1900 << 20))
     found 0 warn memory-cgroup '100 MiB of ordinary memory' 'memory.limit_in_bytes'
 }
 
 a_hugetlb_limit() {
     fresh_tree
-    put sys/fs/cgroup/work/hugetlb.2MB.max $((2048 << 20))
-    put sys/fs/cgroup/work/hugetlb.2MB.current 0
+    put sys/fs/cgroup/app/hugetlb.2MB.max $((2048 << 20))
+    put sys/fs/cgroup/app/hugetlb.2MB.current 0
     found 0 note hugetlb-cgroup '2M: this group may have 2048 MiB' 'hugetlb.2MB.max'
-    put sys/fs/cgroup/work/hugetlb.2MB.max $((64 << 20))
+    put sys/fs/cgroup/app/hugetlb.2MB.max $((64 << 20))
     found 0 warn hugetlb-cgroup '2M: this group may have 64 MiB more of them, 1200'
-    put sys/fs/cgroup/work/hugetlb.2MB.max 0
+    put sys/fs/cgroup/app/hugetlb.2MB.max 0
     found 1 bad hugetlb-cgroup '2M: this group may have 0 MiB'
 }
 
 a_hugetlb_limit_of_version_1() {
     fresh_tree
-    put proc/self/cgroup 5:hugetlb:/work
+    put proc/self/cgroup 5:hugetlb:/app
     put proc/self/mountinfo '30 1 0:27 / /sys/fs/cgroup/hugetlb rw - cgroup cgroup rw,hugetlb'
-    put sys/fs/cgroup/hugetlb/work/hugetlb.2MB.limit_in_bytes $((64 << 20))
-    put sys/fs/cgroup/hugetlb/work/hugetlb.2MB.usage_in_bytes $((32 << 20))
+    put sys/fs/cgroup/hugetlb/app/hugetlb.2MB.limit_in_bytes $((64 << 20))
+    put sys/fs/cgroup/hugetlb/app/hugetlb.2MB.usage_in_bytes $((32 << 20))
     found 0 warn hugetlb-cgroup '2M: this group may have 32 MiB' 'hugetlb.2MB.limit_in_bytes'
 }
 

@@ -418,29 +418,20 @@ static void works_for_nobody(void *unused)
     works(16 * MIB);
 }
 
-static void run(void (*body)(void *))
-{
-    harness_child(body, NULL, &result);
-    if (result.exit_status == HARNESS_EXIT_SKIPPED)
-        SKIP("%s", result.output);
-    if (result.exit_status != 0)
-        FAIL("status %d, signal %d: %s", result.exit_status, result.signal, result.output);
-}
-
 TEST(a_mount_of_somebody_elses_is_named)
 {
     want_free(HAK_PAGES_2M, 8);
     mounted("pagesize=2M,mode=0700");
-    run(refused_to_nobody);
+    run_apart(&result, refused_to_nobody, NULL);
     CHECK_EQ(chown(place, NOBODY, NOBODY), 0); /* the remedy */
-    run(works_for_nobody);
+    run_apart(&result, works_for_nobody, NULL);
 }
 
 TEST(another_reason_than_permission_is_not_called_so)
 {
     want_free(HAK_PAGES_2M, 8);
     mounted("pagesize=2M");
-    run(refused_by_access);
+    run_apart(&result, refused_by_access, NULL);
 }
 
 /* A mount over the library's file: what is there is no library. */
@@ -493,7 +484,7 @@ TEST(kernels_without_unnamed_files_get_a_name_that_is_gone)
 {
     want_free(HAK_PAGES_2M, 8);
     mounted("pagesize=2M");
-    run(without_unnamed_files);
+    run_apart(&result, without_unnamed_files, NULL);
 }
 
 static void refused_by_mbind(void *unused)
@@ -508,7 +499,7 @@ TEST(a_later_step_that_fails_undoes_it)
 {
     want_free(HAK_PAGES_2M, 8);
     mounted("pagesize=2M");
-    run(refused_by_mbind);
+    run_apart(&result, refused_by_mbind, NULL);
     CHECK_EQ(umount(place), 0);
 }
 
@@ -542,7 +533,7 @@ TEST(the_environment_asks_for_it)
 {
     want_free(HAK_PAGES_2M, 16);
     mounted("pagesize=2M");
-    run(init_from_environment);
+    run_apart(&result, init_from_environment, NULL);
 }
 
 /* /proc/self/maps of a program whose whole heap is on the mount. */
@@ -570,7 +561,7 @@ TEST(a_preloaded_program_has_its_heap_there)
     want_free(HAK_PAGES_2M, 32);
     mounted("pagesize=2M");
     left_note();
-    run(exec_preloaded);
+    run_apart(&result, exec_preloaded, NULL);
     CHECK_STR_HAS(result.output, "from a child\n");
     char *line = strstr(result.output, place);
     CHECK(line != NULL);

@@ -37,15 +37,6 @@ static void warm_up(void)
     CHECK_EQ(hak_region_fini(), 0);
 }
 
-static void run(void (*body)(void *), void *argument)
-{
-    harness_child(body, argument, &result);
-    if (result.exit_status == HARNESS_EXIT_SKIPPED)
-        SKIP("%s", result.output);
-    if (result.exit_status != 0)
-        FAIL("status %d, signal %d: %s", result.exit_status, result.signal, result.output);
-}
-
 /* ---- what cannot be from the start ----------------------------------------------------------- */
 
 TEST(what_cannot_be_leaves_nothing)
@@ -116,7 +107,7 @@ TEST(steps_that_the_kernel_refuses_are_undone)
     };
     want_free(HAK_PAGES_2M, 32);
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
-        run(refuse, &refusals[i]);
+        run_apart(&result, refuse, &refusals[i]);
 }
 
 /* ---- the warden ------------------------------------------------------------------------------ */
@@ -259,7 +250,7 @@ static void fail_each(void *argument)
 
 static void fail_each_of(enum hak_pages pages)
 {
-    run(fail_each, &pages);
+    run_apart(&result, fail_each, &pages);
     printf("%s pages: %s", os_pages_name(pages), result.output);
 }
 
@@ -313,7 +304,7 @@ TEST(pages_that_somebody_takes_meanwhile_are_an_error_and_no_signal)
     size_t bytes = supply_unpromised(HAK_PAGES_2M) * 2 * MIB;
     if (bytes > 512 * MIB)
         SKIP("too many free huge pages to take them all");
-    run(be_robbed, &bytes);
+    run_apart(&result, be_robbed, &bytes);
 }
 
 /* ---- limits of the process ------------------------------------------------------------------- */
@@ -353,7 +344,7 @@ static void with_too_few_addresses(void *unused)
 
 TEST(too_few_addresses_are_an_error_at_every_step)
 {
-    run(with_too_few_addresses, NULL);
+    run_apart(&result, with_too_few_addresses, NULL);
 }
 
 static void without_threads(void *unused)
@@ -374,7 +365,7 @@ static void without_threads(void *unused)
 
 TEST(a_thread_that_cannot_be_had_leaves_no_stack)
 {
-    run(without_threads, NULL);
+    run_apart(&result, without_threads, NULL);
 }
 
 HARNESS_MAIN()
