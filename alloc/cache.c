@@ -31,7 +31,7 @@ static size_t common_limit(const struct pool *pool)
 
 /* What one of the node's threads may hold of that: an equal share, as if there were a few at
  * least. */
-static size_t fair_share(const struct pool *pool)
+size_t cache_share(const struct pool *pool)
 {
     /* Relaxed: a figure. */
     uint32_t threads = atomic_load_explicit(&pool->slots.taken, memory_order_relaxed);
@@ -50,13 +50,18 @@ static bool reserve_up_to(struct thread *thread, size_t limit, size_t bytes)
 
 /* Capacity is promised before it is used; false where the thread, or the node's caches together,
  * may not hold more. */
-static bool reserve(struct thread *thread, size_t bytes)
+bool cache_reserve(struct thread *thread, size_t bytes)
 {
-    return thread->cached_bytes + bytes <= fair_share(thread->pool) &&
+    return thread->cached_bytes + bytes <= cache_share(thread->pool) &&
            reserve_up_to(thread, common_limit(thread->pool), bytes);
 }
 
-static void unreserve(struct thread *thread, size_t bytes)
+bool cache_reserve_floor(struct thread *thread, size_t bytes)
+{
+    return reserve_up_to(thread, thread->pool->cached_bytes_limit, bytes);
+}
+
+void cache_unreserve(struct thread *thread, size_t bytes)
 {
     thread->cached_bytes -= bytes;
     budget_give(&thread->pool->cached_bytes, bytes);
@@ -73,11 +78,11 @@ static bool resize_spare(struct thread *thread, size_t bytes)
 {
     size_t have = thread->spare_bytes;
 
-    if (bytes > have && !reserve(thread, bytes - have)) {
+    if (bytes > have && !cache_reserve(thread, bytes - have)) {
         return false;
     }
     if (bytes < have) {
-        unreserve(thread, have - bytes);
+        cache_unreserve(thread, have - bytes);
     }
     thread->spare_bytes = bytes;
     return true;
@@ -96,12 +101,12 @@ static uint32_t magazine_get(struct thread *thread, unsigned cls)
         thread->spare_bytes = 0;
         return magazine;
     }
-    if (!reserve(thread, bytes)) {
+    if (!cache_reserve(thread, bytes)) {
         return MAGAZINE_NONE;
     }
     magazine = magazine_claim(thread->pool, thread->slot * 64);
     if (magazine == MAGAZINE_NONE) {
-        unreserve(thread, bytes);
+        cache_unreserve(thread, bytes);
     }
     return magazine;
 }
@@ -112,7 +117,7 @@ static void magazine_put(struct thread *thread, unsigned cls, uint32_t magazine)
         thread->spare_magazine = magazine;
         thread->spare_bytes = magazine_bytes(thread, cls);
     } else {
-        unreserve(thread, magazine_bytes(thread, cls));
+        cache_unreserve(thread, magazine_bytes(thread, cls));
         magazine_give_back(thread->pool, magazine);
     }
 }
@@ -146,12 +151,12 @@ static void open_bin(struct thread *thread, unsigned cls)
 
     objects = objects < 1 ? 1 : objects > CACHE_INLINE_OBJECTS ? CACHE_INLINE_OBJECTS : objects;
     size_t floor = min_size(objects, FLOOR_BYTES / bytes);
-    while (objects > floor && !reserve(thread, objects * bytes)) {
+    while (objects > floor && !cache_reserve(thread, objects * bytes)) {
         objects /= 2;
     }
     if (objects <= floor) {
         objects = floor;
-        if (floor == 0 || !reserve_up_to(thread, thread->pool->cached_bytes_limit, floor * bytes)) {
+        if (floor == 0 || !cache_reserve_floor(thread, floor * bytes)) {
             return; /* this bin stays closed, and works without */
         }
     }
@@ -300,7 +305,7 @@ static void make_room(struct thread *thread, unsigned cls)
         return;
     }
     adapt(thread, cls);
-    if (bin->depth > 0 && thread->cached_bytes > fair_share(thread->pool)) {
+    if (bin->depth > 0 && thread->cached_bytes > cache_share(thread->pool)) {
         /* More threads have come: one magazine less for this one. */
         bin->depth_max = (uint16_t)(bin->depth - 1);
     }
@@ -400,7 +405,7 @@ static void close_bin(struct thread *thread, unsigned cls)
     struct class_cache *cache = &thread->caches[cls];
     struct bin *bin = &thread->bins[cls];
 
-    unreserve(thread, cache->inline_objects * sizeclass_bytes(cls));
+    cache_unreserve(thread, cache->inline_objects * sizeclass_bytes(cls));
     cache->open = 0;
     bin->top = bin->low = bin->limit = NULL;
 }

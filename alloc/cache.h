@@ -35,6 +35,14 @@ bool cache_shed(struct thread *thread, unsigned cls);
 void cache_give_spare(struct thread *thread);
 /* Sends everything back and closes the bins. */
 void cache_drain(struct thread *thread);
+/* Capacity for so many bytes, promised before it is used; false where the thread, or the node's
+ * caches together, may not hold more. */
+bool cache_reserve(struct thread *thread, size_t bytes);
+/* The same for the little that a thread may have however much others hold. */
+bool cache_reserve_floor(struct thread *thread, size_t bytes);
+/* What one of the node's threads may hold beyond that. */
+size_t cache_share(const struct pool *pool);
+void cache_unreserve(struct thread *thread, size_t bytes);
 /* Class-wise limits for the thread's pool; bins closed. */
 void cache_init(struct thread *thread);
 bool cache_check(const struct thread *thread);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "alloc/hardened.h"
 #include "alloc/thread.h"
 #include "region/errlog.h"
 #include "region/giveback.h"
@@ -56,6 +57,9 @@ static void put_right(struct hak_region *heap)
         atomic_store_explicit(&heap->area.segments[n].spans_in_flight, 0, memory_order_relaxed);
     }
     giveback_in_child(&heap->area);
+    if (heap->hardened != NULL) {
+        hardened_after_fork(heap);
+    }
 }
 
 static void before(void)
@@ -73,6 +77,7 @@ static void in_parent(void)
 static void in_child(void)
 {
     errlog_after_fork();
+    thread_alone();
     for_each(put_right);
     unlock_set_up();
 }

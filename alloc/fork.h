@@ -13,7 +13,7 @@
 #ifndef HAK_ALLOC_FORK_H
 #define HAK_ALLOC_FORK_H
 
-/* Registers the handlers, once; set-up calls it. Negative errno. */
+/* Registers the handlers, once: as the library is loaded, or by set-up. Negative errno. */
 int fork_watch(void (*lock)(void), void (*unlock)(void));
 
 #endif

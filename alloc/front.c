@@ -27,6 +27,7 @@
 
 #include "alloc/cache.h"
 #include "alloc/exhaust.h"
+#include "alloc/hardened.h"
 #include "alloc/hit.h"
 #include "alloc/large.h"
 #include "alloc/misuse.h"
@@ -53,37 +54,54 @@ static struct hak_region *slow_step(struct hak_region *heap, size_t size, size_t
 {
     heap = heap_or_default(heap);
     if (heap == NULL) {
-        exhaust_refuse(NULL, HAK_ERROR_NO_REGION, -ENOMEM, size, alignment, -1);
+        exhaust_refuse(REFUSE_NO_REGION, size, alignment, -1);
         return NULL;
     }
     *thread = thread_current(heap);
     return heap;
 }
 
-/* Objects of a class for a thread without a slot. */
+static void *stray_alloc_in(struct pool *pool, unsigned cls, size_t size, size_t alignment)
+{
+    struct thread *stray = pool->heap->stray;
+
+    return cls != CLASS_NONE ? refill_from_pool(stray, pool, cls)
+                             : large_alloc_in(stray, pool, size, alignment, NULL);
+}
+
+static unsigned class_for(const struct hak_region *heap, size_t size, size_t alignment)
+{
+    if (heap->hardened != NULL) {
+        return hardened_class(size, alignment);
+    }
+    return alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX
+               ? sizeclass_aligned(size, max_size(alignment, HAK_ALIGNMENT_MIN))
+               : CLASS_NONE;
+}
+
+/* Objects for a thread without a slot: the pools and, when those are empty, the ladder. */
 static HAK_COLD void *malloc_stray(struct hak_region *heap, size_t size, size_t alignment)
 {
     struct thread *stray = heap->stray;
-    unsigned cls = alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX
-                       ? sizeclass_aligned(size, max_size(alignment, HAK_ALIGNMENT_MIN))
-                       : CLASS_NONE;
-
     struct pool *home = thread_home_pool(heap);
-    struct pool *pool = home;
+    unsigned cls = class_for(heap, size, alignment);
+    void *object = stray_alloc_in(home, cls, size, alignment);
 
-    for (uint32_t n = 0; n < heap->pool_count; n++) {
-        void *object = cls != CLASS_NONE ? refill_from_pool(stray, pool, cls)
-                                         : large_alloc_in(stray, pool, size, alignment, NULL);
-        if (object != NULL) {
-            return object;
+    for (enum exhaust_step step = 0; object == NULL && step < EXHAUST_STEPS; step++) {
+        if (exhaust_relieve(stray, home, step, size, cls)) {
+            object = stray_alloc_in(home, cls, size, alignment);
         }
-        if (!heap_any_node(heap)) {
-            break;
-        }
-        pool = &heap->pools[home->nearest[n]];
     }
-    exhaust_refuse(NULL, HAK_ERROR_EXHAUSTED, -ENOMEM, size, alignment, -1);
-    return NULL;
+    for (uint32_t n = 0; object == NULL && heap_any_node(heap) && n + 1 < heap->pool_count; n++) {
+        object = stray_alloc_in(&heap->pools[home->nearest[n]], cls, size, alignment);
+    }
+    if (object == NULL) {
+        exhaust_record(stray, home, size, alignment, cls);
+    } else if (cls != CLASS_NONE && heap->hardened != NULL &&
+               !hardened_hand_out(heap, object, cls, size)) {
+        return malloc_stray(heap, size, alignment); /* somebody holds it; it stays out of use */
+    }
+    return object;
 }
 
 static HAK_COLD void *malloc_large(struct hak_region *heap, size_t size, size_t alignment,
@@ -96,7 +114,7 @@ static HAK_COLD void *malloc_large(struct hak_region *heap, size_t size, size_t 
         return NULL;
     }
     if (size > PTRDIFF_MAX) {
-        exhaust_refuse(thread, HAK_ERROR_ARGUMENT, -ENOMEM, size, alignment, -1);
+        exhaust_refuse(REFUSE_SIZE, size, alignment, -1);
         return NULL;
     }
     return thread != NULL ? large_alloc(thread, size, alignment, zeroed)
@@ -114,7 +132,10 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned cls, si
         return NULL;
     }
     if (unlikely(thread == NULL)) {
-        return malloc_stray(heap, sizeclass_bytes(cls), alignment);
+        return malloc_stray(heap, size, alignment);
+    }
+    if (unlikely(heap->hardened != NULL)) {
+        return hardened_malloc_in(thread, size, alignment);
     }
     /* The thread may have been attached or moved just now: its bin may have objects after all. */
     if (bin_pop(&thread->bins[cls], &object)) {
@@ -122,18 +143,29 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned cls, si
     }
     object = cache_empty(thread, cls);
     if (unlikely(object == NULL)) {
-        thread->error.size_bytes = size;
-        thread->error.alignment = alignment;
+        exhaust_asked(size, alignment);
     }
     return object;
 }
 
+static HAK_NOINLINE void *malloc_unhardened(struct hak_region *heap, size_t size)
+{
+    return size > CLASS_BYTES_MAX ? malloc_large(heap, size, 0, NULL)
+                                  : malloc_class(heap, sizeclass_of(size), size, 0);
+}
+
+void *malloc_hardened_miss(struct hak_region *heap, size_t size)
+{
+    return malloc_class(heap, CLASS_NONE, size, 0);
+}
+
 void *malloc_miss(size_t size, struct hak_region *heap)
 {
-    if (unlikely(size > CLASS_BYTES_MAX)) {
-        return malloc_large(heap, size, 0, NULL);
+    heap = heap_or_default(heap);
+    if (unlikely(heap != NULL && heap->hardened != NULL)) {
+        return hardened_malloc(heap, size);
     }
-    return malloc_class(heap, sizeclass_of(size), size, 0);
+    return malloc_unhardened(heap, size);
 }
 
 /* ---- misses of free ---- */
@@ -157,17 +189,16 @@ static void free_object(struct hak_region *heap, struct thread *thread, unit_t u
     }
 }
 
-void free_slow(void *pointer, struct hak_region *heap)
+static HAK_NOINLINE void free_unhardened(void *pointer, struct hak_region *heap)
 {
     int saved = errno;
 
     if (pointer == NULL) {
         return;
     }
-    heap = heap_or_default(heap);
     if (heap == NULL) {
         /* Nothing to free it from: destructors that run after hak_region_fini come here. */
-        exhaust_refuse(NULL, HAK_ERROR_NO_REGION, -ENODEV, 0, 0, -1);
+        exhaust_refuse(REFUSE_NO_OWNER, 0, 0, -1);
         errno = saved;
         return;
     }
@@ -180,18 +211,45 @@ void free_slow(void *pointer, struct hak_region *heap)
     errno = saved;
 }
 
+void free_slow(void *pointer, struct hak_region *heap)
+{
+    heap = heap_or_default(heap);
+    if (heap != NULL && heap->hardened != NULL) {
+        hardened_free(heap, pointer);
+    } else {
+        free_unhardened(pointer, heap);
+    }
+}
+
+/* With what the caller says of the object, which only a hardened region looks at. */
+static HAK_NOINLINE void free_sized_slow(void *pointer, size_t size, size_t alignment,
+                                         struct hak_region *heap)
+{
+    heap = heap_or_default(heap);
+    if (heap != NULL && heap->hardened != NULL) {
+        hardened_free_sized(heap, pointer, size, alignment);
+    } else {
+        free_unhardened(pointer, heap);
+    }
+}
+
+HAK_INLINE void free_sized_any(struct hak_region *heap, unsigned id, void *pointer, size_t size,
+                               size_t alignment)
+{
+    if (unlikely(!free_hit(front_of(heap), id, pointer))) {
+        free_sized_slow(pointer, size, alignment, heap);
+    }
+}
+
 /* ---- the other calls ---- */
 
-static HAK_COLD void *refuse(struct hak_region *heap, int code, size_t size, size_t alignment,
-                             int node)
+static HAK_COLD void *refuse(struct hak_region *heap, enum exhaust_refusal why, size_t size,
+                             size_t alignment)
 {
-    struct thread *thread;
-
-    heap = slow_step(heap, size, alignment, &thread);
-    if (heap != NULL) {
-        exhaust_refuse(thread, HAK_ERROR_ARGUMENT, code, size, alignment, node);
+    exhaust_refuse(heap_or_default(heap) != NULL ? why : REFUSE_NO_REGION, size, alignment, -1);
+    if (why == REFUSE_ALIGNMENT) {
+        errno = EINVAL; /* with a region or without */
     }
-    errno = -code;
     return NULL;
 }
 
@@ -202,7 +260,7 @@ static void *calloc_any(struct hak_region *heap, unsigned id, size_t count, size
     void *object = NULL;
 
     if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
-        return refuse(heap, -ENOMEM, SIZE_MAX, 0, -1);
+        return refuse(heap, REFUSE_SIZE, SIZE_MAX, 0);
     }
     object = bytes > CLASS_BYTES_MAX ? malloc_large(heap, bytes, 0, &zeroed)
                                      : malloc_any(heap, id, bytes);
@@ -218,7 +276,7 @@ static void *aligned_any(struct hak_region *heap, unsigned id, size_t alignment,
 
     if (unlikely(alignment == 0 || (alignment & (alignment - 1)) != 0 ||
                  alignment > HAK_ALIGNMENT_MAX)) {
-        return refuse(heap, -EINVAL, size, alignment, -1);
+        return refuse(heap, REFUSE_ALIGNMENT, size, alignment);
     }
     if (alignment <= HAK_ALIGNMENT_MIN) {
         return malloc_any(heap, id, size);
@@ -236,6 +294,9 @@ static bool resized_in_place(struct hak_region *heap, void *pointer, size_t have
 {
     unit_t unit = region_unit(&heap->area, pointer);
 
+    if (heap->hardened != NULL) {
+        return hardened_resize(heap, pointer, size, false);
+    }
     if (heap_class(heap, unit) != CLASS_LARGE_HEAD) {
         return size <= have && (size >= have / 2 || sizeclass_of(size) == heap_class(heap, unit));
     }
@@ -289,10 +350,14 @@ static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, si
         return pointer;
     }
     bool done = false;
-    void *moved = size > CLASS_BYTES_MAX && size > have ? grow_elsewhere(at, pointer, size, &done)
-                                                        : malloc_any(heap, id, size);
+    bool grows = size > CLASS_BYTES_MAX && size > have && at->hardened == NULL;
+    void *moved = grows ? grow_elsewhere(at, pointer, size, &done) : malloc_any(heap, id, size);
     if (moved == NULL) {
-        return size <= have ? pointer : NULL; /* too large is better than nothing */
+        /* Too large is better than nothing. */
+        if (size <= have && at->hardened != NULL) {
+            (void)hardened_resize(at, pointer, size, true);
+        }
+        return size <= have ? pointer : NULL;
     }
     if (done) {
         return moved;
@@ -357,7 +422,8 @@ HAK_INLINE size_t malloc_bulk_any(struct hak_region *heap, unsigned id, size_t s
 {
     if (likely(size <= CLASS_TABLE_BYTES_MAX)) {
         struct bin *bin = bin_of_small(thread_self[id].active, size);
-        if (likely((size_t)(bin->top - bin->low) >= count)) {
+        /* For none, no pointer is worked out of a bin that has no memory. */
+        if (likely(count - 1 < (size_t)(bin->top - bin->low))) {
             bin->top -= count;
             copy_pointers(out, bin->top, count);
             return count;
@@ -420,14 +486,17 @@ HAK_INLINE void free_bulk_any(struct hak_region *heap, unsigned id, void *const 
 }
 
 /* One try at an object of that pool and no other. */
-static void *from_pool(struct thread *by, struct pool *pool, size_t size)
+static void *from_pool(struct thread *by, struct pool *pool, unsigned cls, size_t size)
 {
     void *object = NULL;
 
-    if (size > CLASS_BYTES_MAX) {
+    if (cls == CLASS_NONE) {
         return large_alloc_in(by, pool, size, 0, NULL);
     }
-    unsigned cls = sizeclass_of(size);
+    if (by->heap->hardened != NULL) {
+        object = refill_from_pool(by, pool, cls);
+        return object == NULL || hardened_hand_out(by->heap, object, cls, size) ? object : NULL;
+    }
     if (pool == by->pool && by != by->heap->stray &&
         (bin_pop(&by->bins[cls], &object) || refill(by, cls, &object, 1) == 1)) {
         return object;
@@ -446,22 +515,18 @@ static void *on_node_any(struct hak_region *heap, size_t size, int node)
     }
     segment = region_segment_on(&heap->area, node);
     if (segment == NULL || size > PTRDIFF_MAX) {
-        exhaust_refuse(thread, HAK_ERROR_ARGUMENT, segment == NULL ? -EINVAL : -ENOMEM, size, 0,
-                       node);
-        if (thread != NULL) {
-            thread->error.node_refused = true;
-        }
+        exhaust_refuse(segment == NULL ? REFUSE_NODE : REFUSE_SIZE, size, 0, node);
         return NULL;
     }
     struct pool *pool = &heap->pools[segment - heap->area.segments];
     struct thread *by = thread != NULL ? thread : heap->stray;
-    unsigned cls = size <= CLASS_BYTES_MAX ? sizeclass_of(size) : CLASS_NONE;
-    void *object = from_pool(by, pool, size);
+    unsigned cls = class_for(heap, size, 0);
+    void *object = from_pool(by, pool, cls, size);
 
-    for (enum exhaust_step step = 0; object == NULL && thread != NULL && step < EXHAUST_STEPS;
-         step++) {
-        if (exhaust_relieve(thread, pool, step, size, cls)) {
-            object = from_pool(by, pool, size);
+    for (enum exhaust_step step = 0; object == NULL && step < EXHAUST_STEPS; step++) {
+        if (size <= (size_t)pool->unit_count << UNIT_LOG2 &&
+            exhaust_relieve(by, pool, step, size, cls)) {
+            object = from_pool(by, pool, cls, size);
         }
     }
     if (object == NULL) {
@@ -499,8 +564,12 @@ void *hak_aligned_alloc(size_t alignment, size_t size)
 
 HAK_HOT void hak_free_sized(void *pointer, size_t size)
 {
-    (void)size;
-    free_any(NULL, 0, pointer);
+    free_sized_any(NULL, 0, pointer, size, 0);
+}
+
+HAK_HOT void hak_free_aligned_sized(void *pointer, size_t alignment, size_t size)
+{
+    free_sized_any(NULL, 0, pointer, size, alignment);
 }
 
 size_t hak_usable_size(const void *pointer)
@@ -559,8 +628,12 @@ void *hak_region_aligned_alloc(hak_region *region, size_t alignment, size_t size
 
 void hak_region_free_sized(hak_region *region, void *pointer, size_t size)
 {
-    (void)size;
-    free_any(region, id_of(region), pointer);
+    free_sized_any(region, id_of(region), pointer, size, 0);
+}
+
+void hak_region_free_aligned_sized(hak_region *region, void *pointer, size_t alignment, size_t size)
+{
+    free_sized_any(region, id_of(region), pointer, size, alignment);
 }
 
 size_t hak_region_usable_size(hak_region *region, const void *pointer)

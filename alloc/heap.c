@@ -6,7 +6,9 @@
  */
 #include "alloc/heap.h"
 
+#include "alloc/hardened.h"
 #include "alloc/large.h"
+#include "alloc/quarantine.h"
 #include "alloc/setup.h"
 #include "alloc/sharedpool.h"
 #include "alloc/thread.h"
@@ -46,7 +48,8 @@ static void *addresses(struct hak_region *heap, size_t bytes, int node, bool use
     size_t whole = round_down(bytes, SUPERSLAB_BYTES);
     bool huge = used && heap->area.prefault && whole > 0;
     void *memory;
-    int code = backing_table(bytes, node, false, huge ? HAK_PAGES_THP : HAK_PAGES_4K, &memory);
+    int code = backing_table(bytes, node, false, huge ? HAK_PAGES_THP : HAK_PAGES_4K, heap->place,
+                             &memory);
 
     if (code == 0) {
         heap->tables[heap->table_count++] = (struct heap_table){.memory = memory, .bytes = bytes};
@@ -173,6 +176,26 @@ static struct thread *place_stray(struct hak_region *heap, struct hak_error *err
     return stray;
 }
 
+/* What a hardened region has more. Its slots' quarantines: place_slots. */
+static int place_hardened(struct hak_region *heap, const struct settings *settings,
+                          struct hak_error *error)
+{
+    size_t bytes = sizeof(struct hardened);
+
+    if (!settings->hardened) {
+        return 0;
+    }
+    heap->hardened = table(heap, bytes, bytes, heap->area.segments[0].node, "hardened mode", error);
+    if (heap->hardened != NULL) {
+        heap->hardened->states = unit_table(heap, HARDENED_STRIDE, "objects' states", error);
+    }
+    if (heap->hardened == NULL || heap->hardened->states == NULL) {
+        return error->code;
+    }
+    hardened_open(heap, settings);
+    return 0;
+}
+
 static int place_slots(struct hak_region *heap, struct pool *pool, struct hak_error *error)
 {
     size_t share = ((size_t)pool->unit_count << UNIT_LOG2) / 10000 * THREAD_SHARE;
@@ -191,6 +214,12 @@ static int place_slots(struct hak_region *heap, struct pool *pool, struct hak_er
     bitset_fill(&pool->slots.free);
     pool->slots.memory = memory + set;
     pool->slots.ready = (uint32_t)ready;
+    if (heap->hardened != NULL) {
+        pool->slots.quarantines = table(heap, count * sizeof(struct quarantine),
+                                        ready * sizeof(struct quarantine), pool->segment->node,
+                                        "freed objects that are held back", error);
+        return pool->slots.quarantines != NULL ? 0 : error->code;
+    }
     return 0;
 }
 
@@ -206,6 +235,9 @@ static int place_pool(struct hak_region *heap, uint32_t index, struct hak_error 
     pool->index = index;
     pool->first_unit = segment->first_superslab * SUPERSLAB_UNITS;
     pool->unit_count = segment->superslab_count * SUPERSLAB_UNITS;
+    for (unsigned n = 0; n < HELD_OBJECTS; n++) {
+        atomic_store_explicit(&pool->held[n], HELD_NONE, memory_order_relaxed);
+    }
     pool->batch_bytes = min_size(BATCH_BYTES_MAX, max_size(BATCH_BYTES_MIN, bytes >> 12));
     pool->cached_bytes_limit = bytes / 1000 * CACHED_SHARE;
     pool->boxed_bytes_limit = bytes / 1000 * BOXED_SHARE;
@@ -292,6 +324,10 @@ int heap_layout(struct hak_region *heap, const struct settings *settings, struct
     if (heap->pools == NULL) {
         return error->code;
     }
+    code = place_hardened(heap, settings, error);
+    if (code != 0) {
+        return code;
+    }
     heap->pool_count = heap->area.segment_count;
     for (uint32_t n = 0; n < heap->pool_count; n++) {
         code = place_pool(heap, n, error);
@@ -312,7 +348,7 @@ void heap_unlayout(struct hak_region *heap)
 {
     while (heap->table_count > 0) {
         struct heap_table *last = &heap->tables[--heap->table_count];
-        backing_table_free(last->memory, last->bytes);
+        backing_table_free(last->memory, last->bytes, heap->place);
     }
 }
 
@@ -347,5 +383,5 @@ bool heap_check(struct hak_region *heap)
             return false;
         }
     }
-    return true;
+    return heap->hardened == NULL || hardened_check(heap);
 }

@@ -19,6 +19,11 @@
 #include "region/region.h"
 
 struct thread;
+struct hardened;
+
+/* Freed large objects that a pool of a hardened region holds back. */
+#define HELD_OBJECTS 16
+#define HELD_NONE UINT32_MAX
 
 /* Pointers in a magazine: what a thread's cache grows and shrinks by, and the longest batch. */
 #define MAGAZINE_OBJECTS 64
@@ -43,6 +48,7 @@ struct thread_slots {
     _Atomic uint32_t high;  /* slots at or above were never used */
     _Atomic uint32_t taken; /* how many are in use */
     uint32_t ready;         /* how many were faulted in with the region */
+    unsigned char *quarantines; /* of a hardened region: one a slot */
 };
 
 /* A node's shared pool: everything of its segment that no thread owns. */
@@ -63,6 +69,7 @@ struct pool {
      * not to be had by others. */
     _Atomic size_t cached_bytes CACHE_ALIGNED;
     _Atomic size_t boxed_bytes;
+    _Atomic uint32_t held[HELD_OBJECTS]; /* alloc/guarded.c */
 };
 
 /* What the hit path of free reads of a region; constant from set-up to end. Beside the thread's
@@ -90,11 +97,13 @@ struct hak_region {
     unsigned warm_pool;
     bool warm_pool_stats;
     size_t metadata_bytes;
+    struct hardened *hardened; /* NULL: the region is not */
+    enum table_place place;
     /* Given back by heap_unlayout. */
     struct heap_table {
         void *memory;
         size_t bytes;
-    } tables[8 + 3 * HAK_NODES_MAX];
+    } tables[10 + 4 * HAK_NODES_MAX];
     unsigned table_count;
     struct thread *stray; /* by whom threads without a slot work: counters, no caches */
     hak_exhausted_fn on_exhausted;

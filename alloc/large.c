@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "alloc/exhaust.h"
+#include "alloc/guarded.h"
 #include "alloc/misuse.h"
 #include "region/units.h"
 
@@ -20,8 +21,7 @@ static void mark_bodies(struct hak_region *heap, unit_t head, size_t from, size_
     heap_set_class(heap, (unit_t)(head + from), to - from, CLASS_LARGE_BODY);
 }
 
-/* The units, all ours, are one object. */
-static void mark(struct hak_region *heap, unit_t unit, size_t units)
+void large_mark(struct hak_region *heap, unit_t unit, size_t units)
 {
     struct slab *slab = &heap->slabs[unit];
     /* Relaxed: ours alone; handing the object out orders it. The generation goes on (slab.h). */
@@ -45,6 +45,9 @@ void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size
                      bool *zeroed)
 {
     struct hak_region *heap = pool->heap;
+    if (heap->hardened != NULL) {
+        return guarded_alloc_in(thread, pool, size, alignment, zeroed);
+    }
     size_t units = max_size(1, units_for(size));
     unit_t unit = units_acquire(&heap->area, pool->segment, units, max_size(alignment, UNIT_BYTES),
                                 zeroed);
@@ -52,7 +55,7 @@ void *large_alloc_in(struct thread *thread, struct pool *pool, size_t size, size
     if (unit == UNIT_NONE) {
         return NULL;
     }
-    mark(heap, unit, units);
+    large_mark(heap, unit, units);
     count_add(&thread->counts.large_allocs, 1);
     return region_address(&heap->area, unit);
 }
@@ -132,7 +135,7 @@ void *large_grow_down(struct thread *thread, unit_t unit, size_t size)
     /* Relaxed: its holder is who calls; the unit is a body from here on. */
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
     atomic_store_explicit(&slab->head, head_freed(head), memory_order_relaxed);
-    mark(heap, from, have + more);
+    large_mark(heap, from, have + more);
     return region_address(&heap->area, from);
 }
 
@@ -194,7 +197,7 @@ bool large_check(struct hak_region *heap, unit_t unit)
 
     size_t units = large_units(slab);
 
-    if (head_state(head) != SLAB_LARGE || units == 0 || units > heap->area.unit_count - unit) {
+    if ((head_state(head) != SLAB_LARGE && head_state(head) != SLAB_HELD) || units == 0 || units > heap->area.unit_count - unit) {
         return false;
     }
     for (size_t n = 1; n < units; n++) {

@@ -25,6 +25,8 @@ void *large_grow_down(struct thread *thread, unit_t unit, size_t size);
 void large_free(struct thread *thread, unit_t unit, void *pointer);
 /* Grows or shrinks in place; false where the next units are taken. */
 bool large_resize(struct thread *thread, unit_t unit, size_t size);
+/* The units, all the caller's, are one live object. */
+void large_mark(struct hak_region *heap, unit_t unit, size_t units);
 bool large_check(struct hak_region *heap, unit_t unit);
 
 HAK_INLINE size_t large_units(const struct slab *slab)

@@ -23,6 +23,12 @@ static const char *kind_words(enum misuse_kind kind)
         return "not the start of an object";
     case MISUSE_FREED_TWICE:
         return "freed twice, or used after it was freed";
+    case MISUSE_WRONG_SIZE:
+        return "freed with another size or alignment than was asked for";
+    case MISUSE_OVERFLOW:
+        return "something was written past the end of this object";
+    case MISUSE_WRITTEN_FREED:
+        return "something was written to this object after it was freed";
     }
     return "misuse";
 }
@@ -40,6 +46,8 @@ static const char *state_words(enum slab_state state)
         return "partial";
     case SLAB_LARGE:
         return "large";
+    case SLAB_HELD:
+        return "held";
     }
     return "unknown";
 }
@@ -90,7 +98,9 @@ enum misuse_kind misuse_kind_of(struct hak_region *heap, const void *pointer)
         return MISUSE_NOT_ALLOCATED;
     }
     if (cls > CLASS_COUNT) {
-        return MISUSE_INTERIOR;
+        return cls == CLASS_LARGE_HEAD && pointer == region_address(&heap->area, unit)
+                   ? MISUSE_FREED_TWICE
+                   : MISUSE_INTERIOR;
     }
     unit_t head = heap_slab_head(heap, unit);
     size_t offset = (size_t)((const char *)pointer - (char *)region_address(&heap->area, head));

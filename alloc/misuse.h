@@ -14,6 +14,10 @@ enum misuse_kind {
     MISUSE_NOT_ALLOCATED, /* inside the region, in a unit that holds nothing */
     MISUSE_INTERIOR,      /* inside an object or a slab's tail, not an object's start */
     MISUSE_FREED_TWICE,
+    /* Of a hardened region: */
+    MISUSE_WRONG_SIZE,    /* freed with another size or alignment than it has */
+    MISUSE_OVERFLOW,      /* the bytes behind it are not as they were */
+    MISUSE_WRITTEN_FREED, /* the freed object's bytes are not as they were */
 };
 
 /* What is wrong with a pointer that is not a live object's. */

@@ -29,12 +29,13 @@ void outbox_put_owner(struct thread *thread, uint32_t pool_index, size_t object_
     }
     void **slots = magazine_slots(thread->pool, outbox->magazine);
     slots[outbox->count++] = pointer;
-    outbox->bytes += object_bytes;
-    if (outbox->count == MAGAZINE_OBJECTS || outbox->bytes >= OUTBOX_BYTES) {
+    size_t bytes = atomic_load_explicit(&outbox->bytes, memory_order_relaxed) + object_bytes;
+    if (outbox->count == MAGAZINE_OBJECTS || bytes >= OUTBOX_BYTES) {
         send(thread, slots, outbox->count);
         outbox->count = 0;
-        outbox->bytes = 0;
+        bytes = 0;
     }
+    atomic_store_explicit(&outbox->bytes, bytes, memory_order_relaxed);
 }
 
 void outbox_drain_owner(struct thread *thread)
@@ -47,7 +48,7 @@ void outbox_drain_owner(struct thread *thread)
         if (outbox->count > 0) {
             send(thread, magazine_slots(thread->pool, outbox->magazine), outbox->count);
             outbox->count = 0;
-            outbox->bytes = 0;
+            atomic_store_explicit(&outbox->bytes, 0, memory_order_relaxed);
         }
         magazine_give_back(thread->pool, outbox->magazine);
         outbox->magazine = MAGAZINE_NONE;

@@ -6,6 +6,7 @@
  * the question is what another one would find.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -148,13 +149,15 @@ int hak_region_plan(const struct hak_config *config, struct hak_plan *out)
     struct settings settings;
     struct hak_error error;
     uint64_t mask = 0;
-    int code;
+    int code, cancel;
 
     if (out == NULL) {
         code = errlog_fail(&error, -EINVAL, HAK_ERROR_SETUP, "hak_region_plan: out is NULL");
         errlog_store(&error);
         return code;
     }
+    /* It reads files: a thread that is cancelled there would leave them open. */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     memset(out, 0, sizeof(*out));
     out->memlock_bytes = memlock_limit();
     code = config_resolve(config, &settings, &error);
@@ -170,5 +173,6 @@ int hak_region_plan(const struct hak_config *config, struct hak_plan *out)
         out->code = code;
         errlog_append(out->message, sizeof(out->message), "%s", error.message);
     }
+    pthread_setcancelstate(cancel, NULL);
     return 0;
 }

@@ -73,6 +73,16 @@ void preload_free(void *pointer)
     libc_not_first();
 }
 
+void preload_free_sized(void *pointer, size_t size, size_t alignment)
+{
+    if (is_ours(pointer)) {
+        hak_free_aligned_sized(pointer, alignment, size);
+        libc_not_first();
+    } else {
+        preload_free(pointer);
+    }
+}
+
 /* The bytes that can be used behind a pointer, wherever it belongs; 0 for none of ours. */
 static size_t bytes_of(void *pointer)
 {
@@ -100,6 +110,23 @@ HAK_API HAK_HOT void free(void *pointer)
 {
     if (unlikely(!free_hit(&heap_default_front, 0, pointer))) {
         preload_free(pointer);
+    }
+}
+
+/* Of C23, which glibc 2.36 does not have. Programs that know it ask the dynamic linker. */
+HAK_API HAK_HOT void free_sized(void *pointer, size_t size);
+void free_sized(void *pointer, size_t size)
+{
+    if (unlikely(!free_hit(&heap_default_front, 0, pointer))) {
+        preload_free_sized(pointer, size, 0);
+    }
+}
+
+HAK_API void free_aligned_sized(void *pointer, size_t alignment, size_t size);
+void free_aligned_sized(void *pointer, size_t alignment, size_t size)
+{
+    if (unlikely(!free_hit(&heap_default_front, 0, pointer))) {
+        preload_free_sized(pointer, size, alignment);
     }
 }
 

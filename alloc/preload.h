@@ -73,5 +73,7 @@ HAK_NOINLINE void *preload_alloc(size_t alignment, size_t size, bool zeroed);
 void *preload_aligned(size_t alignment, size_t size);
 /* As free after a miss. */
 HAK_NOINLINE void preload_free(void *pointer);
+/* The same with what the caller says of the object. alignment 0: nothing. */
+HAK_NOINLINE void preload_free_sized(void *pointer, size_t size, size_t alignment);
 
 #endif

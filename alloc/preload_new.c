@@ -57,6 +57,11 @@ typedef void *(*new_aligned_nothrow_fn)(size_t, size_t, const void *);
 extern __typeof(_Znwm) own_new HAK_OWN __attribute__((hot, alias("_Znwm")));
 extern __typeof(_ZdlPv) own_delete HAK_OWN __attribute__((hot, alias("_ZdlPv")));
 extern __typeof(_Znam) own_new_array HAK_OWN __attribute__((alias("_Znam")));
+extern __typeof(_ZdlPvSt11align_val_t) own_delete_aligned HAK_OWN
+    __attribute__((alias("_ZdlPvSt11align_val_t")));
+extern __typeof(_ZdaPv) own_delete_array HAK_OWN __attribute__((alias("_ZdaPv")));
+extern __typeof(_ZdaPvSt11align_val_t) own_delete_array_aligned HAK_OWN
+    __attribute__((alias("_ZdaPvSt11align_val_t")));
 extern __typeof(_ZnwmSt11align_val_t) own_new_aligned HAK_OWN
     __attribute__((alias("_ZnwmSt11align_val_t")));
 extern __typeof(_ZnamSt11align_val_t) own_new_array_aligned HAK_OWN
@@ -208,12 +213,17 @@ void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const vo
                                                            size, alignment, nothrow);
 }
 
-/* ---- delete from delete ---- */
+/* ---- delete from delete ----
+ *
+ * What a sized form says of the object counts only where the object was made here too. */
 
 void _ZdlPvm(void *pointer, size_t size)
 {
-    (void)size;
-    _ZdlPv(pointer);
+    if (_ZdlPv != own_delete || _Znwm != own_new) {
+        _ZdlPv(pointer);
+    } else if (unlikely(!free_hit(&heap_default_front, 0, pointer))) {
+        preload_free_sized(pointer, size, 0);
+    }
 }
 
 void _ZdlPvRKSt9nothrow_t(void *pointer, const void *nothrow)
@@ -224,8 +234,11 @@ void _ZdlPvRKSt9nothrow_t(void *pointer, const void *nothrow)
 
 void _ZdlPvmSt11align_val_t(void *pointer, size_t size, size_t alignment)
 {
-    (void)size;
-    _ZdlPvSt11align_val_t(pointer, alignment);
+    if (_ZdlPvSt11align_val_t != own_delete_aligned || _ZnwmSt11align_val_t != own_new_aligned) {
+        _ZdlPvSt11align_val_t(pointer, alignment);
+    } else if (unlikely(!free_hit(&heap_default_front, 0, pointer))) {
+        preload_free_sized(pointer, size, alignment);
+    }
 }
 
 void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *pointer, size_t alignment, const void *nothrow)
@@ -241,8 +254,11 @@ void _ZdaPv(void *pointer)
 
 void _ZdaPvm(void *pointer, size_t size)
 {
-    (void)size;
-    _ZdaPv(pointer);
+    if (_ZdaPv != own_delete_array || _Znam != own_new_array) {
+        _ZdaPv(pointer);
+    } else {
+        _ZdlPvm(pointer, size);
+    }
 }
 
 void _ZdaPvRKSt9nothrow_t(void *pointer, const void *nothrow)
@@ -258,8 +274,12 @@ void _ZdaPvSt11align_val_t(void *pointer, size_t alignment)
 
 void _ZdaPvmSt11align_val_t(void *pointer, size_t size, size_t alignment)
 {
-    (void)size;
-    _ZdaPvSt11align_val_t(pointer, alignment);
+    if (_ZdaPvSt11align_val_t != own_delete_array_aligned ||
+        _ZnamSt11align_val_t != own_new_array_aligned) {
+        _ZdaPvSt11align_val_t(pointer, alignment);
+    } else {
+        _ZdlPvmSt11align_val_t(pointer, size, alignment);
+    }
 }
 
 void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *pointer, size_t alignment, const void *nothrow)

@@ -22,12 +22,18 @@ static bool whole_program;
 
 /* The holder's cancelability before it came; under the lock. */
 static int cancel_before;
+/* Set-up calls that this thread is in. A second one comes from a signal's handler that interrupted
+ * the first: it has the lock with it, and is refused; see begin. A fork from there goes on. */
+static HAK_TLS_FAST unsigned depth;
 
 /* No set-up call is a cancellation point: half a region, and the lock, would stay behind. */
 static void lock_set_up(void)
 {
     int cancel;
 
+    if (depth++ != 0) {
+        return;
+    }
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     pthread_mutex_lock(&setup_lock);
     cancel_before = cancel;
@@ -37,8 +43,18 @@ static void unlock_set_up(void)
 {
     int cancel = cancel_before;
 
+    if (--depth != 0) {
+        return;
+    }
     pthread_mutex_unlock(&setup_lock);
     pthread_setcancelstate(cancel, NULL);
+}
+
+/* Not from the first set-up on: a fork in the middle of that one, or one that had begun before it,
+ * would leave the lock taken in the child for good. */
+__attribute__((constructor)) static void watch_forks_from_the_start(void)
+{
+    (void)fork_watch(lock_set_up, unlock_set_up); /* set-up tries again, and tells */
 }
 
 static void print_at_exit(void)
@@ -54,23 +70,32 @@ static void print_at_exit(void)
 }
 
 /* A handle, zeroed; it is metadata like the rest and not taken from any malloc. */
-static struct hak_region *new_handle(struct hak_error *error)
+static struct hak_region *new_handle(const struct settings *settings, struct hak_error *error)
 {
+    enum table_place place = settings->hardened ? TABLE_APART : TABLE_ANYWHERE;
+    struct hak_region *heap;
     void *memory;
-    int code = backing_table(sizeof(struct hak_region), -1, false, HAK_PAGES_4K, &memory);
+    int code = backing_table(sizeof(struct hak_region), -1, false, HAK_PAGES_4K, place, &memory);
 
     if (code != 0) {
         errlog_fail(error, code, HAK_ERROR_SETUP, "no addresses for a region's handle");
         return NULL;
     }
-    return memory;
+    heap = memory;
+    heap->place = place;
+    return heap;
+}
+
+static void free_handle(struct hak_region *heap)
+{
+    backing_table_free(heap, sizeof(*heap), heap->place);
 }
 
 static void drop(struct hak_region *heap)
 {
     heap_unlayout(heap);
     region_destroy(&heap->area);
-    backing_table_free(heap, sizeof(*heap));
+    free_handle(heap);
 }
 
 static int free_id(struct hak_error *error)
@@ -137,7 +162,7 @@ static int create(const struct settings *settings, unsigned id, struct hak_regio
     if (code != 0) {
         return code;
     }
-    heap = new_handle(error);
+    heap = new_handle(settings, error);
     if (heap == NULL) {
         return error->code;
     }
@@ -152,8 +177,18 @@ static int create(const struct settings *settings, unsigned id, struct hak_regio
         *out = heap;
         return 0;
     }
-    backing_table_free(heap, sizeof(*heap));
+    free_handle(heap);
     return code;
+}
+
+/* Begins a set-up call: takes the lock; -EDEADLK where this thread is in one already. */
+static int begin(struct hak_error *error)
+{
+    lock_set_up();
+    return depth == 1 ? 0
+                      : errlog_fail(error, -EDEADLK, HAK_ERROR_SETUP,
+                                    "a set-up call in a signal handler that has interrupted one "
+                                    "of the same thread; block the signal around set-up");
 }
 
 /* Ends a set-up call: releases the lock, keeps the record of a failure. */
@@ -182,15 +217,14 @@ int hak_region_init(const struct hak_config *config)
 {
     struct hak_region *heap;
     struct hak_error error;
-    int code;
+    int code = begin(&error);
 
-    lock_set_up();
-    if (atomic_load_explicit(&heap_default, memory_order_relaxed) != NULL) {
+    if (code == 0 && atomic_load_explicit(&heap_default, memory_order_relaxed) != NULL) {
         code = errlog_fail(&error, -EALREADY, HAK_ERROR_SETUP,
                            "the default region exists; %s hak_region_create for a further one",
                            whole_program ? "it holds this program's heap; call"
                                          : "call hak_region_fini first, or");
-    } else {
+    } else if (code == 0) {
         code = create_as_asked(config, 0, &heap, &error);
     }
     return finish(code, &error);
@@ -229,8 +263,10 @@ int hak_region_create(const struct hak_config *config, hak_region **out)
         return code;
     }
     *out = NULL;
-    lock_set_up();
-    code = free_id(&error);
+    code = begin(&error);
+    if (code == 0) {
+        code = free_id(&error);
+    }
     if (code > 0) {
         code = create_as_asked(config, (unsigned)code, out, &error);
     }
@@ -255,10 +291,12 @@ int hak_region_fini(void)
 {
     struct hak_region *heap;
     struct hak_error error;
-    int code = 0;
+    int code = begin(&error);
 
-    lock_set_up();
     heap = atomic_load_explicit(&heap_default, memory_order_relaxed);
+    if (code != 0) {
+        return finish(code, &error);
+    }
     if (heap == NULL) {
         code = errlog_fail(&error, -ENODEV, HAK_ERROR_SETUP,
                            "hak_region_fini: there is no default region");
@@ -275,12 +313,15 @@ int hak_region_fini(void)
 int hak_region_destroy(hak_region *region)
 {
     struct hak_error error;
-    int code = errlog_fail(&error, -EINVAL, HAK_ERROR_SETUP,
-                           "hak_region_destroy: %p is not a live region of hak_region_create or "
-                           "hak_region_adopt",
-                           (void *)region);
+    int code = begin(&error);
 
-    lock_set_up();
+    if (code != 0) {
+        return finish(code, &error);
+    }
+    code = errlog_fail(&error, -EINVAL, HAK_ERROR_SETUP,
+                       "hak_region_destroy: %p is not a live region of hak_region_create or "
+                       "hak_region_adopt",
+                       (void *)region);
     for (unsigned id = 1; region != NULL && id < HAK_REGIONS_MAX; id++) {
         if (atomic_load_explicit(&heap_all[id], memory_order_relaxed) == region) {
             end(region);
@@ -365,7 +406,8 @@ static int adopted_node(uintptr_t first, int node, struct hak_error *error)
 static int adopt(uintptr_t first, size_t bytes, int node, const struct hak_config *config,
                  struct hak_region **out, struct hak_error *error)
 {
-    struct hak_config only_policy = {.misuse = config != NULL ? config->misuse : 0};
+    struct hak_config only_policy = {.misuse = config != NULL ? config->misuse : 0,
+                                     .hardened = config != NULL ? config->hardened : 0};
     struct settings settings;
     struct hak_region *heap;
     int id = free_id(error);
@@ -383,13 +425,13 @@ static int adopt(uintptr_t first, size_t bytes, int node, const struct hak_confi
     if (code != 0) {
         return code;
     }
-    heap = new_handle(error);
+    heap = new_handle(&settings, error);
     if (heap == NULL) {
         return error->code;
     }
-    code = region_adopt(&heap->area, (void *)first, bytes, node, error);
+    code = region_adopt(&heap->area, (void *)first, bytes, node, heap->place, error);
     if (code != 0) {
-        backing_table_free(heap, sizeof(*heap));
+        free_handle(heap);
         return code;
     }
     code = heap_layout(heap, &settings, error);
@@ -419,8 +461,10 @@ int hak_region_adopt(void *start, size_t length, int node, const struct hak_conf
         return code;
     }
     *out = NULL;
-    lock_set_up();
-    code = check_adopted(start, length, first, bytes, &error);
+    code = begin(&error);
+    if (code == 0) {
+        code = check_adopted(start, length, first, bytes, &error);
+    }
     if (code == 0) {
         code = adopt(first, bytes, node, config, out, &error);
     }

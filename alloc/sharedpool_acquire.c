@@ -9,6 +9,7 @@
  */
 #include <stdlib.h>
 
+#include "alloc/hardened.h"
 #include "alloc/sharedpool.h"
 #include "region/units.h"
 
@@ -61,6 +62,9 @@ unit_t sharedpool_acquire_fresh(struct pool *pool, unsigned cls)
             heap_set_offset(heap, unit + n, (uint8_t)n);
         }
         slab_open(&heap->slabs[unit], cls, units);
+        if (heap->hardened != NULL) {
+            hardened_open_slab(heap, unit, sizeclass_capacity(cls, units));
+        }
         if (HAK_DEBUG &&
             (!slab_check(&heap->slabs[unit]) || heap_class(heap, unit) != CLASS_NONE)) {
             abort(); /* units that were free belong to something */

@@ -147,6 +147,7 @@ bool slab_check(const struct slab *slab)
         return room > 0 && room < capacity;
     case SLAB_FREE:
     case SLAB_LARGE:
+    case SLAB_HELD:
         break;
     }
     return false;

@@ -13,6 +13,7 @@
  *   PARTIAL -> OWNED   by who clears the published bit and wins the exchange; a new generation
  *   FULL, PARTIAL -> FREE   by whose free finds every object free; its units go to everybody
  *   FREE <-> LARGE     a large object; its length is in large_units
+ *   LARGE -> HELD -> FREE   one of a hardened region (guarded.h)
  *
  * There is no count of free objects. A free is one or on a bitmap word, and what the word was and
  * became tells whether there can be anything to decide: a word that was 0 may end a slab's being
@@ -48,6 +49,7 @@ enum slab_state {
     SLAB_FULL,
     SLAB_PARTIAL,
     SLAB_LARGE,
+    SLAB_HELD, /* a large object of a hardened region, freed and held back */
 };
 
 #define SLAB_WORDS 64 /* 4,096 objects of 16 bytes */
@@ -55,8 +57,9 @@ enum slab_state {
 struct slab {
     _Atomic uint64_t head;
     _Atomic uint32_t large_units;
-    uint32_t spare;
-    uint64_t spares[2];
+    uint32_t guards;      /* of a large object of a hardened region: alloc/guarded.c */
+    uint64_t asked_bytes; /* likewise */
+    uint64_t spare;
     _Atomic uint64_t bits[SLAB_WORDS]; /* the first four share the head's cache line */
     uint64_t odd[4];
 };

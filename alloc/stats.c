@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "alloc/hardened.h"
 #include "alloc/large.h"
 #include "region/units.h"
 
@@ -84,6 +85,9 @@ void stats_region(struct hak_region *heap, struct hak_stats *out)
     out->faultin_bytes = heap->area.backing.faultin_bytes;
     out->faultin_ns = heap->area.backing.faultin_ns;
     out->misuses = READ(heap->misuses);
+    if (heap->hardened != NULL) {
+        out->guards_refused = READ(heap->hardened->guards_refused);
+    }
     out->libc_allocs = READ(heap->libc_allocs);
     out->libc_bytes = READ(heap->libc_bytes);
     add_thread(heap->stray, out);

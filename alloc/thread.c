@@ -10,6 +10,7 @@
 #include "alloc/cache.h"
 #include "alloc/outbox.h"
 #include "alloc/pagebox.h"
+#include "alloc/quarantine.h"
 #include "numa/topology.h"
 
 /* Slow steps between two looks at which node the thread runs on. */
@@ -28,8 +29,8 @@ HAK_TLS_FAST struct thread_self thread_self[HAK_REGIONS_MAX] = {
 };
 
 /*
- * A region can end while a thread that used it exits, marks itself idle or asks for its last error,
- * and those look at slots through the thread's pointers to them. They may do so at any time (enter,
+ * A region can end while a thread that used it exits, marks itself idle or is pinned elsewhere, and
+ * those look at slots through the thread's pointers to them. They may do so at any time (enter,
  * leave: a count) but while a region's slots end (stop, go on: a flag); who ends them waits for the
  * count. Label THREAD-END: "count, then flag" and "flag, then count", sequentially consistent, so
  * at least one sees the other. No allocation or free takes part.
@@ -100,12 +101,14 @@ void thread_fill(struct thread *thread, struct pool *pool, uint32_t slot)
     thread->in_reclaimer = false;
     atomic_store_explicit(&thread->asked, 0, memory_order_relaxed);
     thread->home_base = pool->segment->base;
-    thread->home_bytes = (uintptr_t)pool->unit_count << UNIT_LOG2;
-    memset(&thread->error, 0, sizeof(thread->error));
+    /* A hardened region has its frees checked, all of them. */
+    thread->home_bytes = heap->hardened == NULL ? (uintptr_t)pool->unit_count << UNIT_LOG2 : 0;
     memset(thread->boxes, 0, sizeof(thread->boxes));
     memset(thread->warm, 0, sizeof(thread->warm));
     for (unsigned n = 0; n < HAK_NODES_MAX; n++) {
-        thread->outboxes[n] = (struct outbox){.magazine = UINT32_MAX};
+        thread->outboxes[n].magazine = MAGAZINE_NONE;
+        thread->outboxes[n].count = 0;
+        atomic_store_explicit(&thread->outboxes[n].bytes, 0, memory_order_relaxed);
     }
     cache_init(thread);
 }
@@ -120,6 +123,10 @@ static struct thread *attach_to(struct pool *pool)
     struct thread *thread = thread_slot(pool, (uint32_t)slot);
     struct thread_self *self = &thread_self[pool->heap->id];
     thread_fill(thread, pool, (uint32_t)slot);
+    if (pool->heap->hardened != NULL) {
+        thread->quarantine = quarantine_of(pool, (uint32_t)slot);
+        quarantine_init(thread);
+    }
     thread->self = self;
     atomic_fetch_add_explicit(&pool->slots.taken, 1, memory_order_relaxed);
     uint32_t high = atomic_load_explicit(&pool->slots.high, memory_order_relaxed);
@@ -176,6 +183,9 @@ void thread_drain(struct thread *thread)
 {
     cache_drain(thread);
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        if (thread->quarantine != NULL) {
+            (void)quarantine_shed(thread, cls);
+        }
         pagebox_drain_owner(thread, cls);
     }
     outbox_drain_owner(thread);
@@ -200,7 +210,6 @@ static struct thread *move_home(struct thread *thread)
     if (moved == NULL) {
         return thread;
     }
-    moved->error = thread->error;
     thread_drain(thread);
     leave(thread);
     return moved;
@@ -217,7 +226,8 @@ static void shed(struct thread *thread)
         thread->shedding = CLASS_COUNT;
     }
     while (thread->shedding > 0 && looked++ < SHED_CLASSES) {
-        if (cache_shed(thread, thread->shedding)) {
+        if (cache_shed(thread, thread->shedding) ||
+            (thread->quarantine != NULL && quarantine_shed(thread, thread->shedding))) {
             return;
         }
         pagebox_drain_owner(thread, thread->shedding);
@@ -357,12 +367,15 @@ bool thread_reclaim_idle(struct hak_region *heap, const struct thread *except)
     return taken;
 }
 
+void thread_alone(void)
+{
+    atomic_store_explicit(&entered, 0, memory_order_relaxed);
+    atomic_store_explicit(&stopped, 0, memory_order_relaxed);
+}
+
 void thread_orphan(struct hak_region *heap)
 {
     static struct thread_self nobody;
-
-    atomic_store_explicit(&entered, 0, memory_order_relaxed);
-    atomic_store_explicit(&stopped, 0, memory_order_relaxed);
 
     for (uint32_t p = 0; p < heap->pool_count; p++) {
         struct pool *pool = &heap->pools[p];
@@ -412,7 +425,9 @@ bool thread_check(struct hak_region *heap)
             if (bitset_test(&pool->slots.free, slot) != (state == THREAD_FREE)) {
                 return false;
             }
-            if (state != THREAD_FREE && (thread->pool != pool || !cache_check(thread))) {
+            if (state != THREAD_FREE &&
+                (thread->pool != pool || !cache_check(thread) ||
+                 (thread->quarantine != NULL && !quarantine_check(thread)))) {
                 return false;
             }
         }

@@ -72,7 +72,7 @@ struct warmpool {
 struct outbox {
     uint32_t magazine;
     uint32_t count;
-    size_t bytes;
+    _Atomic size_t bytes; /* written by its owner alone; relaxed, for the figures */
 };
 
 struct class_counts {
@@ -87,17 +87,6 @@ struct thread_counts {
 
 enum thread_state { THREAD_FREE = 0, THREAD_ACTIVE, THREAD_IDLE, THREAD_TAKEN, THREAD_ABANDONED };
 
-/* The figures of the thread's last failed allocation, as hak_last_error gives them. */
-struct thread_error {
-    uint64_t sequence;
-    enum hak_error_kind kind;
-    int code, node;
-    unsigned size_class;
-    size_t size_bytes, alignment, free_bytes, largest_free_bytes, stranded_bytes;
-    bool node_refused;    /* an argument error about the node */
-    size_t advised_bytes; /* a region of this size would have had room */
-};
-
 struct thread {
     struct bin bins[CLASS_MAP_VALUES]; /* by class map byte; none and large: always empty, full */
     uintptr_t home_base;               /* the home segment's addresses */
@@ -105,6 +94,7 @@ struct thread {
 
     struct hak_region *heap CACHE_ALIGNED;
     struct pool *pool;
+    struct quarantine *quarantine; /* NULL: its region is not hardened, or it is the stray */
     uint32_t slot;
     uint32_t spare_magazine; /* empty, with capacity reserved for spare_bytes */
     size_t spare_bytes;
@@ -121,7 +111,6 @@ struct thread {
     struct outbox outboxes[HAK_NODES_MAX];
     struct class_counts class_counts[CLASS_COUNT + 1];
     struct thread_counts counts;
-    struct thread_error error;
 };
 
 _Static_assert(offsetof(struct thread, bins) == 0, "offset 0 is the bin of no class");
@@ -171,6 +160,8 @@ void thread_mark_idle(void);
 void thread_detach_all(void);
 /* Ends every slot of a region whose use has ended; waits for those that have entered. */
 void thread_forget(struct hak_region *heap);
+/* In a child of fork, whether or not there is a region: nobody else has entered. */
+void thread_alone(void);
 /* In a child of fork: the other threads, and their pointers to their slots, are not there. */
 void thread_orphan(struct hak_region *heap);
 /* The pool of the node that the calling thread runs on now, or the nearest. */

@@ -2,13 +2,18 @@
 /* From a pointer to the bytes of its object; see usable.h. */
 #include "alloc/usable.h"
 
+#include "alloc/hardened.h"
 #include "alloc/large.h"
+#include "alloc/misuse.h"
 
 size_t usable_live(struct hak_region *heap, const void *pointer)
 {
     unit_t unit = region_unit(&heap->area, pointer);
     unsigned cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
 
+    if (heap->hardened != NULL) {
+        return hardened_size(heap, pointer);
+    }
     if (cls == CLASS_LARGE_HEAD) {
         return pointer == region_address(&heap->area, unit) ? large_bytes(heap, unit) : 0;
     }
@@ -29,11 +34,25 @@ size_t usable_live(struct hak_region *heap, const void *pointer)
     return bytes;
 }
 
+/* Who asks for the size of what is not live has used it after it was freed. */
+static size_t ask_hardened(struct hak_region *heap, unit_t unit, const void *pointer)
+{
+    size_t size = hardened_size(heap, pointer);
+
+    if (size == 0 && unit != UNIT_NONE) {
+        misuse_report(heap, pointer, misuse_kind_of(heap, pointer));
+    }
+    return size;
+}
+
 size_t usable_quick(struct hak_region *heap, const void *pointer)
 {
     unit_t unit = region_unit(&heap->area, pointer);
     unsigned cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
 
+    if (unlikely(heap->hardened != NULL)) {
+        return ask_hardened(heap, unit, pointer);
+    }
     if (cls == CLASS_NONE || cls > CLASS_COUNT || sizeclasses[cls].unit_count != 1) {
         return usable_live(heap, pointer);
     }

@@ -233,7 +233,7 @@ static void free_crew(void)
     struct crew *mine = crew;
 
     crew = NULL;
-    backing_table_free(mine, sizeof(*mine));
+    backing_table_free(mine, sizeof(*mine), TABLE_ANYWHERE);
 }
 
 /* In a child of fork no crew came along, whatever it was doing. */
@@ -251,6 +251,12 @@ static void watch_forks(void)
     fork_code = -pthread_atfork(NULL, NULL, forget_crew);
 }
 
+/* Not from the first crew on: a fork while that one is being started would leave it so. */
+__attribute__((constructor)) static void watch_forks_from_the_start(void)
+{
+    pthread_once(&fork_once, watch_forks);
+}
+
 static int start(unsigned count, hak_worker_fn run, void *argument, struct hak_error *error)
 {
     void *memory;
@@ -258,7 +264,8 @@ static int start(unsigned count, hak_worker_fn run, void *argument, struct hak_e
 
     pthread_once(&fork_once, watch_forks);
     code = fork_code != 0 ? fork_code
-                          : backing_table(sizeof(struct crew), -1, false, HAK_PAGES_4K, &memory);
+                          : backing_table(sizeof(struct crew), -1, false, HAK_PAGES_4K,
+                                          TABLE_ANYWHERE, &memory);
     if (code != 0) {
         return errlog_fail(error, code, HAK_ERROR_SETUP,
                            "hak_worker_start: no memory for the workers' books (%zu bytes)",

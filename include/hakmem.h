@@ -116,6 +116,7 @@ struct hak_config {
                           the one that the device knows */
     enum hak_misuse misuse;   /* HAKMEM_MISUSE */
     enum hak_exhausted exhausted; /* HAKMEM_EXHAUSTED */
+    enum hak_switch hardened;     /* HAKMEM_HARDENED; default off; see "the hardened mode" below */
     uint64_t reserved[4];         /* must be 0 */
 };
 
@@ -197,7 +198,7 @@ HAK_API int hak_region_create(const struct hak_config *config, hak_region **out)
  * mapped readable and writable, and the caller's for as long as the region lives. Whole SuperSlabs
  * inside it are used; *usable_bytes (may be NULL) is how much that is. The memory is never taken
  * for zeroed, never bound, moved or given back. node: the node that it lies on, or -1 to ask the
- * kernel for its first page. From config (may be NULL) only misuse is taken,
+ * kernel for its first page. From config (may be NULL) only misuse and hardened are taken,
  * everything else in it is ignored. Metadata is
  * mapped apart. -EINVAL: NULL, overlaps a live region, wraps around, or holds no whole SuperSlab
  * (message says how much would be needed); -ENODEV: no such node; -ENOSPC, -ENOMEM as above.
@@ -307,9 +308,12 @@ HAK_API void *hak_aligned_alloc(size_t alignment, size_t size) HAK_MALLOC_LIKE;
  */
 HAK_API void hak_free(void *pointer);
 
-/* As hak_free, for callers that know the size they asked for. The size is a promise; it is not
- * checked here. */
+/* As hak_free, for callers that know the size they asked for last. It is checked in a hardened region;
+ * elsewhere it is a promise. */
 HAK_API void hak_free_sized(void *pointer, size_t size);
+
+/* As hak_free_sized, of an object of hak_aligned_alloc(alignment, size). alignment 0: not said. */
+HAK_API void hak_free_aligned_sized(void *pointer, size_t alignment, size_t size);
 
 /* Bytes that may be used behind a live object: its class or run. 0 for NULL and for what is not
  * the start of an object of the region; one that was freed may still count, as long as its slab
@@ -343,11 +347,42 @@ HAK_API void *hak_region_aligned_alloc(hak_region *region, size_t alignment, siz
     HAK_MALLOC_LIKE;
 HAK_API void hak_region_free(hak_region *region, void *pointer);
 HAK_API void hak_region_free_sized(hak_region *region, void *pointer, size_t size);
+HAK_API void hak_region_free_aligned_sized(hak_region *region, void *pointer, size_t alignment,
+                                           size_t size);
 HAK_API size_t hak_region_usable_size(hak_region *region, const void *pointer);
 HAK_API size_t hak_region_malloc_bulk(hak_region *region, size_t size, size_t count, void **out);
 HAK_API void hak_region_free_bulk(hak_region *region, void *const *pointers, size_t count);
 HAK_API void *hak_region_malloc_on_node(hak_region *region, size_t size, int node)
     HAK_MALLOC_LIKE HAK_SIZE_IS(2);
+
+/* ---- the hardened mode -------------------------------------------------------------------- */
+
+/*
+ * A region made with hak_config.hardened, or HAKMEM_HARDENED=1, watches its objects at the cost of
+ * time and memory (docs/security.md: what it finds and what it does not; docs/measurements.md: what
+ * it costs). All calls mean what they mean elsewhere, and:
+ *
+ *   free, realloc   of what is not a live object (freed already, interior, never handed out) is
+ *                   misuse at the call; so is a size or alignment that is not the one asked for, in
+ *                   hak_free_sized and hak_free_aligned_sized, and a byte written right behind the
+ *                   object: eight secret bytes follow it. A wrong size and an overflow are reported
+ *                   and, where the policy lets the program go on, the call does what it was to do.
+ *   malloc          of memory whose first bytes (HAKMEM_HARDENED_FILL, default 64) were written to
+ *                   after they were freed is reported as misuse, likewise. Freed objects are held
+ *                   back for a while; which of the free ones comes next is chosen at random.
+ *   hak_usable_size is the size that was asked for; of a freed object or an interior pointer it is
+ *                   0 and misuse.
+ *   large objects   on THP and 4K pages have 64 KiB before and behind them that nobody can touch
+ *                   (PROT_NONE, see mprotect(2)), which costs two system calls each; freed ones are
+ *                   made untouchable for a while. Not with 2M and 1G pages, whose parts cannot be
+ *                   protected one by one, nor in adopted memory. Large objects do not grow in place.
+ *   tables          lie apart from the objects and from each other, at addresses chosen at random,
+ *                   between pages that nobody can touch. They are 8 % of the region.
+ *
+ * Misuse is handled by the region's policy (hak_config.misuse). What is held back counts as
+ * capacity of caches (cached_bytes_max) and, of large objects, as large_bytes; it is given back
+ * before an allocation fails.
+ */
 
 /* ---- running out -------------------------------------------------------------------------- */
 
@@ -437,6 +472,8 @@ struct hak_stats {
     uint64_t libc_bytes;        /* what they asked for, together */
     uint64_t exhausted;         /* allocations that returned NULL for want of room */
     uint64_t misuses;           /* bad frees */
+    uint64_t guards_refused;    /* of a hardened region: guards that the kernel had no room for
+                                   (vm.max_map_count, Documentation/admin-guide/sysctl/vm.rst) */
 };
 
 struct hak_node_stats {

@@ -23,6 +23,8 @@
 
 /* Transparent huge pages are this large on the supported processors, and so is a SuperSlab. */
 #define TABLE_ALIGN HAK_SUPERSLAB_BYTES
+/* Before and behind a table that lies apart, at least: a page of any processor. */
+#define TABLE_GUARD ((size_t)64 << 10)
 
 static void lay_out(size_t bytes, uint64_t mask, enum hak_pages pages, struct backing *out)
 {
@@ -176,9 +178,18 @@ int backing_create(const struct settings *settings, struct backing *out, struct 
     return code;
 }
 
-static size_t table_align(size_t bytes)
+static size_t table_align(size_t bytes, enum table_place place)
 {
-    return bytes >= TABLE_ALIGN ? TABLE_ALIGN : os_page_bytes();
+    size_t least = place == TABLE_APART ? TABLE_GUARD : os_page_bytes();
+    return bytes >= TABLE_ALIGN ? TABLE_ALIGN : least;
+}
+
+static void release_table(void *table, size_t length, size_t align, enum table_place place)
+{
+    if (place == TABLE_APART)
+        os_release_apart(table, length, align);
+    else
+        os_release(table, length);
 }
 
 static int fill_table(void *table, size_t bytes, int node, enum hak_pages pages)
@@ -190,13 +201,15 @@ static int fill_table(void *table, size_t bytes, int node, enum hak_pages pages)
     return faultin_run(&segment, 1, pages, false, &failure);
 }
 
-int backing_table(size_t bytes, int node, bool prefault, enum hak_pages wish, void **out)
+int backing_table(size_t bytes, int node, bool prefault, enum hak_pages wish,
+                  enum table_place place, void **out)
 {
-    size_t align = table_align(bytes);
+    size_t align = table_align(bytes, place);
     bool huge = wish != HAK_PAGES_4K && align == TABLE_ALIGN && supply_thp();
     enum hak_pages pages = huge ? HAK_PAGES_THP : HAK_PAGES_4K;
     size_t length = round_up(bytes, align);
-    int code = os_reserve(length, align, out);
+    int code = place == TABLE_APART ? os_reserve_apart(length, align, out)
+                                    : os_reserve(length, align, out);
     if (code != 0)
         return code;
     code = os_commit(*out, length, pages);
@@ -205,16 +218,17 @@ int backing_table(size_t bytes, int node, bool prefault, enum hak_pages wish, vo
     if (code == 0 && prefault)
         code = fill_table(*out, length, node, pages);
     if (code != 0) {
-        os_release(*out, length);
+        release_table(*out, length, align, place);
         *out = NULL;
     }
     return code;
 }
 
-void backing_table_free(void *table, size_t bytes)
+void backing_table_free(void *table, size_t bytes, enum table_place place)
 {
+    size_t align = table_align(bytes, place);
     if (table != NULL)
-        os_release(table, round_up(bytes, table_align(bytes)));
+        release_table(table, round_up(bytes, align), align, place);
 }
 
 int backing_check(const struct backing *backing)

@@ -51,10 +51,15 @@ void backing_destroy(struct backing *backing);
  * Zeroed memory for the allocator's own tables, strictly on the node; aligned to 2 MiB from that
  * size on, then on transparent huge pages where the machine has them, unless wish is 4K. With
  * prefault it is faulted in, -ENOMEM where the node has too little left; without, it costs
- * addresses until it is touched. Give back with backing_table_free and the same bytes.
+ * addresses until it is touched. TABLE_APART: at an address that cannot be foretold, between pages
+ * that nobody can touch; alloc/hardened.h. Give back with backing_table_free and the same bytes
+ * and place.
  */
-int backing_table(size_t bytes, int node, bool prefault, enum hak_pages wish, void **out);
-void backing_table_free(void *table, size_t bytes);
+enum table_place { TABLE_ANYWHERE = 0, TABLE_APART };
+
+int backing_table(size_t bytes, int node, bool prefault, enum hak_pages wish,
+                  enum table_place place, void **out);
+void backing_table_free(void *table, size_t bytes, enum table_place place);
 
 /* Walks the invariants above; 0, or -EUCLEAN when one does not hold. */
 int backing_check(const struct backing *backing);

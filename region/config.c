@@ -145,6 +145,16 @@ static void set_progress(struct settings *out, uint64_t value)
     out->progress = value != 0;
 }
 
+static void set_hardened(struct settings *out, uint64_t value)
+{
+    out->hardened = value != 0;
+}
+
+static void set_fill(struct settings *out, uint64_t value)
+{
+    out->fill_bytes = (size_t)value;
+}
+
 enum {
     REGION_SIZE,
     PAGES,
@@ -159,6 +169,8 @@ enum {
     LAYERS,
     HUGETLBFS,
     PROGRESS,
+    HARDENED,
+    HARDENED_FILL,
     VARIABLES
 };
 
@@ -200,6 +212,13 @@ static const struct variable table[VARIABLES] = {
     [PROGRESS] = {"HAKMEM_PROGRESS", KIND_BOOL, "0", 0, 1, "", bool_choices, set_progress,
                   "Tell on standard error how the region is faulted in (HAKMEM_PREFAULT): above "
                   "2 GiB as it goes on, always how long it took."},
+    [HARDENED] = {"HAKMEM_HARDENED", KIND_BOOL, "0", 0, 1, "", bool_choices, set_hardened,
+                  "Check every free at the call, fill and hold back what was freed, choose at "
+                  "random, put guards around: slower; see docs/security.md."},
+    [HARDENED_FILL] = {"HAKMEM_HARDENED_FILL", KIND_SIZE, "64", 0, 2 * TIB, "bytes", NULL,
+                       set_fill,
+                       "In the hardened mode: so many bytes of a freed object, from its start, are "
+                       "filled and looked at again when it is handed out."},
 };
 
 /* Defaults of a program that was not written for hakmem, where they are others;
@@ -520,6 +539,12 @@ static int take_field(unsigned index, const struct hak_config *user, struct sett
         return (unsigned)user->exhausted <= HAK_EXHAUSTED_LIBC
                    ? 0
                    : refuse(error, "exhausted", (unsigned)user->exhausted, "enum hak_exhausted");
+    case HARDENED:
+        *taken = user->hardened != HAK_SWITCH_DEFAULT;
+        out->hardened = user->hardened == HAK_ON;
+        return (unsigned)user->hardened <= HAK_OFF
+                   ? 0
+                   : refuse(error, "hardened", (unsigned)user->hardened, "enum hak_switch");
     default:
         *taken = false;
         return 0;

@@ -24,6 +24,7 @@ enum config_layer { LAYER_CACHE = 1, LAYER_PAGEBOX = 2, LAYER_WARMPOOL = 4, LAYE
  * table's variable n; these are those that somebody asks about. */
 enum config_given { GIVEN_SIZE = 1, GIVEN_PAGES = 2, GIVEN_PREFAULT = 8, GIVEN_EXHAUSTED = 64 };
 
+
 struct settings {
     size_t size_bytes;
     unsigned pages_count;
@@ -39,6 +40,8 @@ struct settings {
     unsigned layers;           /* enum config_layer, or-ed */
     bool hugetlbfs;            /* 2M and 1G pages by a file on a mount; see region/hugetlbfs.h */
     bool progress;             /* show how the region is faulted in; see region/progress.h */
+    bool hardened;             /* see alloc/hardened.h */
+    size_t fill_bytes;         /* of a freed object; alloc/hardened.h */
     unsigned given;            /* enum config_given, or-ed: what somebody asked for */
     /* Not to be set from outside: */
     bool fork_inherits;     /* hugetlb memory too */

@@ -12,12 +12,18 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 /* An overloaded kernel may say EAGAIN for a while; then it is an answer. */
 #define POPULATE_TRIES 1000
+/* Where os_reserve_apart looks: 64 TiB from 64 GiB on, of the 128 that a program has. */
+#define PLACE_LEAST ((uintptr_t)64 << 30)
+#define PLACE_BYTES ((uintptr_t)64 << 40)
+#define PLACE_TRIES 8
 
 static const struct {
     const char *name;
@@ -71,6 +77,70 @@ int os_reserve(size_t bytes, size_t align, void **out)
         munmap(raw + before + length, extra - before);
     *out = raw + before;
     return 0;
+}
+
+void os_random(void *out, size_t bytes)
+{
+    static _Atomic uint64_t calls;
+    unsigned char *to = out;
+
+    if (getrandom(out, bytes, GRND_NONBLOCK) == (ssize_t)bytes)
+        return;
+    uint64_t state = os_now_ns() ^ (uintptr_t)&calls << 20;
+    const unsigned char *start = (const unsigned char *)getauxval(AT_RANDOM);
+    for (unsigned i = 0; start != NULL && i < 16; i++)
+        state = (state ^ start[i]) * UINT64_C(0x100000001b3);
+    /* Relaxed: only different each time. */
+    state += atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) << 32;
+    for (size_t i = 0; i < bytes; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        to[i] = (unsigned char)(state >> 32);
+    }
+}
+
+int os_reserve_apart(size_t bytes, size_t grain, void **out)
+{
+    size_t length = round_up(bytes, grain) + 2 * grain;
+    int code;
+
+    *out = NULL;
+    if (bytes == 0 || bytes > SIZE_MAX / 4)
+        return -EINVAL;
+    for (unsigned tries = 0; tries < PLACE_TRIES; tries++) {
+        uintptr_t wish;
+        os_random(&wish, sizeof wish);
+        wish = PLACE_LEAST + round_down(wish % PLACE_BYTES, grain);
+        void *raw = mmap((void *)wish, length, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (raw == MAP_FAILED)
+            return -errno;
+        if (raw == (void *)wish) {
+            *out = (char *)raw + grain;
+            return 0;
+        }
+        munmap(raw, length); /* taken, or a smaller address space */
+    }
+    code = os_reserve(length, grain, out);
+    if (code == 0)
+        *out = (char *)*out + grain;
+    return code;
+}
+
+int os_release_apart(void *at, size_t bytes, size_t grain)
+{
+    return os_release((char *)at - grain, round_up(bytes, grain) + 2 * grain);
+}
+
+int os_forbid(void *at, size_t bytes)
+{
+    return mprotect(at, bytes, PROT_NONE) == 0 ? 0 : -errno;
+}
+
+int os_allow(void *at, size_t bytes)
+{
+    return mprotect(at, bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
 }
 
 int os_commit(void *at, size_t bytes, enum hak_pages pages)

@@ -12,14 +12,14 @@
 #include "region/units.h"
 
 /* Memory of one segment's hints: a set of SuperSlabs for each length of run, and the dirty ones. */
-static int make_index(struct segment *segment, bool prefault)
+static int make_index(struct segment *segment, bool prefault, enum table_place place)
 {
     size_t each = bitset_bytes(segment->superslab_count);
     unsigned char *at;
     int code;
 
     segment->index_bytes = each * (RUN_LENGTHS + 1);
-    code = backing_table(segment->index_bytes, segment->node, prefault, HAK_PAGES_4K,
+    code = backing_table(segment->index_bytes, segment->node, prefault, HAK_PAGES_4K, place,
                          &segment->index_memory);
     if (code != 0) {
         segment->index_memory = NULL;
@@ -39,12 +39,12 @@ static void drop_tables(struct region *region)
     for (uint32_t n = 0; n < region->segment_count; n++) {
         struct segment *segment = &region->segments[n];
         if (segment->index_memory != NULL) {
-            backing_table_free(segment->index_memory, segment->index_bytes);
+            backing_table_free(segment->index_memory, segment->index_bytes, region->place);
             segment->index_memory = NULL;
         }
     }
     if (region->registry != NULL) {
-        backing_table_free(region->registry, region->registry_bytes);
+        backing_table_free(region->registry, region->registry_bytes, region->place);
         region->registry = NULL;
     }
 }
@@ -65,7 +65,7 @@ static int make_tables(struct region *region, bool zeroed, struct hak_error *err
     region->registry_bytes = REGISTRY_ENTRIES * sizeof(struct registry_entry);
     /* Addresses for all entries, memory for those in use. */
     code = backing_table(region->registry_bytes, backing->segments[0].node, false, HAK_PAGES_4K,
-                         &registry);
+                         region->place, &registry);
     if (code != 0) {
         return errlog_fail(error, code, HAK_ERROR_SETUP, "no memory for the registry");
     }
@@ -87,7 +87,7 @@ static int make_tables(struct region *region, bool zeroed, struct hak_error *err
         segment->superslab_count = (uint32_t)(backing->segments[n].bytes >> SUPERSLAB_LOG2);
         segment->registry = region->registry + first;
         region->segment_count = n + 1;
-        code = make_index(segment, region->prefault);
+        code = make_index(segment, region->prefault, region->place);
         if (code != 0) {
             return errlog_fail(error, code, HAK_ERROR_SETUP,
                                "no memory for the index of free runs (%zu bytes) on node %d",
@@ -106,6 +106,7 @@ int region_create(struct region *region, const struct settings *settings, struct
     int code;
 
     region->prefault = settings->prefault;
+    region->place = settings->hardened ? TABLE_APART : TABLE_ANYWHERE;
     code = backing_create(settings, &region->backing, error);
     if (code != 0) {
         return code;
@@ -121,12 +122,13 @@ int region_create(struct region *region, const struct settings *settings, struct
 }
 
 int region_adopt(struct region *region, void *start, size_t bytes, int node,
-                 struct hak_error *error)
+                 enum table_place place, struct hak_error *error)
 {
     struct backing *backing = &region->backing;
     int code;
 
     region->adopted = true;
+    region->place = place;
     region->prefault = true;
     backing->base = start;
     backing->bytes = bytes;

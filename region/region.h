@@ -64,6 +64,7 @@ struct region {
     enum hak_pages pages;
     bool adopted;
     bool prefault;
+    enum table_place place; /* of every table */
     struct backing backing;
     uint64_t giveback_tick_ns; /* between two looks for memory that lies idle */
     struct registry_entry *registry;
@@ -80,7 +81,7 @@ struct region {
 int region_create(struct region *region, const struct settings *settings, struct hak_error *error);
 /* The same in memory that the caller has; start and bytes are whole SuperSlabs. */
 int region_adopt(struct region *region, void *start, size_t bytes, int node,
-                 struct hak_error *error);
+                 enum table_place place, struct hak_error *error);
 void region_destroy(struct region *region);
 /* Walks all: registry against hints and counts. While nobody is at work. */
 bool region_check(struct region *region);

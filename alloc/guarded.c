@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/* Large objects of a hardened region; see guarded.h. */
+#include "alloc/guarded.h"
+
+#include "alloc/hardened.h"
+#include "alloc/large.h"
+#include "alloc/misuse.h"
+#include "alloc/quarantine.h"
+#include "region/os.h"
+#include "region/units.h"
+
+/* Of its node's segment, what is held back may be one part in so many. */
+#define HELD_SHARE 64
+
+enum { GUARD_BEFORE = 1, GUARD_BEHIND = 2 };
+
+static struct slab *entry(const struct hak_region *heap, unit_t unit)
+{
+    return &heap->slabs[unit];
+}
+
+/* Of a large object and of what stands around it, none of which is anybody else's. */
+struct extent {
+    unit_t first;
+    size_t units;
+};
+
+static struct extent extent_of(const struct hak_region *heap, unit_t unit)
+{
+    const struct slab *slab = entry(heap, unit);
+    unsigned before = (slab->guards & GUARD_BEFORE) != 0;
+    unsigned behind = (slab->guards & GUARD_BEHIND) != 0;
+
+    return (struct extent){.first = (unit_t)(unit - before),
+                           .units = large_units(slab) + before + behind};
+}
+
+/* Nobody's unit becomes a guard; false where the kernel refuses. */
+static bool guard(struct hak_region *heap, unit_t unit)
+{
+    if (os_forbid(region_address(&heap->area, unit), UNIT_BYTES) != 0) {
+        /* Relaxed: a count. */
+        atomic_fetch_add_explicit(&heap->hardened->guards_refused, 1, memory_order_relaxed);
+        return false;
+    }
+    heap_set_offset(heap, unit, 0);
+    heap_set_class(heap, unit, 1, CLASS_LARGE_BODY);
+    return true;
+}
+
+/* Guards on the units before and behind, or these go back. */
+static unsigned put_guards(struct hak_region *heap, unit_t unit, size_t units, unsigned wanted)
+{
+    unsigned guards = 0;
+
+    if (wanted & GUARD_BEFORE) {
+        if (guard(heap, unit - 1)) {
+            guards |= GUARD_BEFORE;
+        } else {
+            units_release(&heap->area, unit - 1, 1);
+        }
+    }
+    if (wanted & GUARD_BEHIND) {
+        if (guard(heap, (unit_t)(unit + units))) {
+            guards |= GUARD_BEHIND;
+        } else {
+            units_release(&heap->area, (unit_t)(unit + units), 1);
+        }
+    }
+    return guards;
+}
+
+/* Where a guard stands right behind the last byte no canary is needed, and no unit for it. */
+static size_t units_for(const struct hak_region *heap, size_t size)
+{
+    size_t canary = heap->hardened->guards ? 0 : CANARY_BYTES;
+
+    return max_size(1, (size + canary + UNIT_BYTES - 1) >> UNIT_LOG2);
+}
+
+/* The canary as far as there is room for it. */
+static void put_canary(const struct hak_region *heap, unit_t unit)
+{
+    const struct slab *slab = entry(heap, unit);
+
+    if (slab->asked_bytes + CANARY_BYTES <= large_units(slab) << UNIT_LOG2) {
+        canary_put(heap->hardened, region_address(&heap->area, unit), slab->asked_bytes);
+    }
+}
+
+static bool canary_is_intact(const struct hak_region *heap, unit_t unit)
+{
+    const struct slab *slab = entry(heap, unit);
+
+    return slab->asked_bytes + CANARY_BYTES > large_units(slab) << UNIT_LOG2 ||
+           canary_intact(heap->hardened, region_address(&heap->area, unit), slab->asked_bytes);
+}
+
+void *guarded_alloc_in(struct thread *thread, struct pool *pool, size_t size, size_t alignment,
+                       bool *zeroed)
+{
+    struct hak_region *heap = pool->heap;
+    bool guards = heap->hardened->guards;
+    size_t units = units_for(heap, size);
+    unsigned before = guards && alignment <= UNIT_BYTES;
+    unit_t unit = units_acquire(&heap->area, pool->segment, units + before + guards,
+                                max_size(alignment, UNIT_BYTES), zeroed);
+
+    if (unit == UNIT_NONE) {
+        return NULL;
+    }
+    unit += before;
+    size = max_size(size, 1);
+    entry(heap, unit)->asked_bytes = size;
+    entry(heap, unit)->guards = put_guards(
+        heap, unit, units, (before ? GUARD_BEFORE : 0U) | (guards ? GUARD_BEHIND : 0U));
+    large_mark(heap, unit, units);
+    put_canary(heap, unit);
+    count_add(&thread->counts.large_allocs, 1);
+    return region_address(&heap->area, unit);
+}
+
+size_t guarded_size(const struct hak_region *heap, unit_t unit, const void *pointer)
+{
+    const struct slab *slab = entry(heap, unit);
+    /* Relaxed: who asks for a live object knows of its allocation. */
+    uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
+
+    return pointer == region_address(&heap->area, unit) && head_state(head) == SLAB_LARGE
+               ? slab->asked_bytes
+               : 0;
+}
+
+/* HELD -> FREE, by who took it out of the pool's held ones, or never put it there. */
+static void end(struct thread *by, unit_t unit, bool forbidden)
+{
+    struct hak_region *heap = by->heap;
+    struct slab *slab = entry(heap, unit);
+    void *start = region_address(&heap->area, unit);
+    struct extent extent = extent_of(heap, unit);
+    size_t units = large_units(slab);
+    size_t filled = min_size(heap->hardened->fill_bytes, units << UNIT_LOG2);
+    /* Relaxed: ours alone now. */
+    uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
+
+    if ((forbidden || slab->guards != 0) &&
+        os_allow(region_address(&heap->area, extent.first), extent.units << UNIT_LOG2) != 0) {
+        return; /* taken for good: nobody may have what may not be touched */
+    }
+    if (!forbidden && !fill_intact(start, filled)) {
+        misuse_report(heap, start, MISUSE_WRITTEN_FREED);
+    }
+    atomic_store_explicit(&slab->head, head_freed(head), memory_order_relaxed);
+    heap_set_class(heap, extent.first, extent.units, CLASS_NONE);
+    units_release(&heap->area, extent.first, extent.units);
+}
+
+/* What is held is a unit's number, times 2, plus 1 where it is forbidden. */
+static uint32_t held_of(unit_t unit, bool forbidden)
+{
+    return unit << 1 | forbidden;
+}
+
+static void end_held(struct thread *by, uint32_t held)
+{
+    if (held != HELD_NONE) {
+        end(by, held >> 1, held & 1);
+    }
+}
+
+void guarded_free(struct thread *thread, unit_t unit, void *pointer)
+{
+    struct hak_region *heap = thread->heap;
+    struct pool *pool = heap_pool_of(heap, unit);
+    struct slab *slab = entry(heap, unit);
+    size_t bytes = large_units(slab) << UNIT_LOG2;
+    uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
+
+    if (!canary_is_intact(heap, unit)) {
+        misuse_report(heap, pointer, MISUSE_OVERFLOW);
+    }
+    /* Acquire and release: of two threads that free the same object one wins and has it alone. */
+    if (head_state(head) != SLAB_LARGE ||
+        !atomic_compare_exchange_strong_explicit(&slab->head, &head, head_with(head, SLAB_HELD),
+                                                 memory_order_acq_rel, memory_order_relaxed)) {
+        misuse_report(heap, pointer, MISUSE_FREED_TWICE);
+        return;
+    }
+    count_add(&thread->counts.large_frees, 1);
+    bool hold = bytes <= ((size_t)pool->unit_count << UNIT_LOG2) / HELD_SHARE / HELD_OBJECTS;
+    bool forbidden = hold && heap->hardened->guards && os_forbid(pointer, bytes) == 0;
+    if (!forbidden) {
+        fill_put(pointer, min_size(heap->hardened->fill_bytes, bytes));
+    }
+    uint32_t leaves = held_of(unit, forbidden);
+    if (hold) {
+        uint64_t random = thread->quarantine != NULL ? quarantine_random(thread->quarantine)
+                                                     : (uintptr_t)unit;
+        /* Acquire and release: of several one hears of each that leaves, and has it alone. */
+        leaves = atomic_exchange_explicit(&pool->held[random % HELD_OBJECTS], leaves,
+                                          memory_order_acq_rel);
+    }
+    end_held(thread, leaves);
+}
+
+bool guarded_resize(struct hak_region *heap, unit_t unit, void *pointer, size_t size, bool must)
+{
+    struct slab *slab = entry(heap, unit);
+    bool fits = hardened_class(size, 0) == CLASS_NONE && units_for(heap, size) == large_units(slab);
+
+    if (!canary_is_intact(heap, unit)) {
+        misuse_report(heap, pointer, MISUSE_OVERFLOW);
+    }
+    if (!fits && !must) {
+        return false;
+    }
+    slab->asked_bytes = size;
+    put_canary(heap, unit);
+    return true;
+}
+
+bool guarded_drain(struct thread *thread, struct pool *pool)
+{
+    bool any = false;
+
+    for (unsigned n = 0; n < HELD_OBJECTS; n++) {
+        /* Acquire: as in guarded_free. */
+        uint32_t held = atomic_exchange_explicit(&pool->held[n], HELD_NONE, memory_order_acq_rel);
+        any |= held != HELD_NONE;
+        end_held(thread, held);
+    }
+    return any;
+}

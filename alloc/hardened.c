@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT */
+/* States, canaries and fill of a hardened region's objects; see hardened.h. */
+#include "alloc/hardened.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "alloc/exhaust.h"
+#include "alloc/guarded.h"
+#include "alloc/hit.h"
+#include "alloc/large.h"
+#include "alloc/misuse.h"
+#include "alloc/quarantine.h"
+#include "alloc/sharedpool.h"
+#include "region/os.h"
+
+/* An object's state. Live: 1 + the bytes of its slot that were not asked for, at most SLACK_MAX. */
+#define STATE_FRESH 0
+#define STATE_FREED UINT16_MAX
+#define SLACK_MAX ((size_t)UINT16_MAX - 2)
+/* No address of a program, and hardly any number that somebody expects. */
+#define FILL_WORD 0xf5f5f5f5f5f5f5f5U
+/* Above so many bytes the C library is faster. */
+#define FILL_INLINE 256
+
+_Static_assert((HARDENED_STRIDE / CACHE_LINE) % 2 == 1, "an odd number of lines");
+
+/* Where an object may begin. */
+struct spot {
+    _Atomic uint16_t *state;
+    size_t slot_bytes;
+};
+
+static bool is_live(uint16_t state)
+{
+    return (uint16_t)(state - 1) < STATE_FREED - 1;
+}
+
+/* The size as a state can tell it: exact but for slots with more than SLACK_MAX to spare. */
+HAK_INLINE size_t told_size(size_t size, size_t slot_bytes)
+{
+    return slot_bytes <= SLACK_MAX ? size : max_size(size, slot_bytes - SLACK_MAX);
+}
+
+HAK_INLINE size_t size_of_live(uint16_t state, size_t slot_bytes)
+{
+    return slot_bytes + 1 - state;
+}
+
+HAK_INLINE uint16_t state_of_size(size_t size, size_t slot_bytes)
+{
+    return (uint16_t)(slot_bytes + 1 - size);
+}
+
+/* The pointer is into a slab of the class that begins at the unit; false where no object begins
+ * there. */
+HAK_INLINE bool find(const struct hardened *hardened, size_t unit, unsigned cls,
+                     const void *pointer, struct spot *spot)
+{
+    size_t offset = (uintptr_t)pointer - hardened->base - (unit << UNIT_LOG2);
+    unsigned index = sizeclass_index(cls, offset);
+
+    spot->slot_bytes = sizeclass_bytes(cls);
+    /* A slab's tail, behind its last object, has states too, which are never live. */
+    spot->state =
+        (_Atomic uint16_t *)(void *)(hardened->states + unit * HARDENED_STRIDE) + index;
+    return index * spot->slot_bytes == offset;
+}
+
+/* Of any pointer; *cls CLASS_NONE where it is not into a slab. */
+static bool find_any(const struct hak_region *heap, const void *pointer, unsigned *cls,
+                     struct spot *spot)
+{
+    unit_t unit = region_unit(&heap->area, pointer);
+
+    *cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
+    if (*cls > CLASS_COUNT) {
+        *cls = CLASS_NONE;
+    }
+    return *cls != CLASS_NONE &&
+           find(heap->hardened, heap_slab_head(heap, unit), *cls, pointer, spot);
+}
+
+HAK_INLINE uint16_t state_of(const struct spot *spot)
+{
+    /* Relaxed: who may free or reallocate an object knows of its allocation. */
+    return atomic_load_explicit(spot->state, memory_order_relaxed);
+}
+
+HAK_INLINE void set_state(const struct spot *spot, uint16_t state)
+{
+    /* Relaxed: an object goes to another thread by the program's own order, or through its slab's
+     * bits (SLAB-BITS). */
+    atomic_store_explicit(spot->state, state, memory_order_relaxed);
+}
+
+/* ---- canary and fill ---- */
+
+/* Different for every address; no byte of it is 0, which ends strings. */
+HAK_INLINE uint64_t canary_of(const struct hardened *hardened, const void *pointer)
+{
+    uint64_t mixed = ((uintptr_t)pointer ^ hardened->secrets[0]) * hardened->secrets[1];
+
+    return (mixed ^ mixed >> 32) | 0x0101010101010101U;
+}
+
+HAK_INLINE void put_canary(const struct hardened *hardened, void *pointer, size_t size)
+{
+    uint64_t canary = canary_of(hardened, pointer);
+
+    memcpy((char *)pointer + size, &canary, sizeof(canary));
+}
+
+HAK_INLINE bool intact(const struct hardened *hardened, const void *pointer, size_t size)
+{
+    uint64_t found;
+
+    memcpy(&found, (const char *)pointer + size, sizeof(found));
+    return found == canary_of(hardened, pointer);
+}
+
+void canary_put(const struct hardened *hardened, void *pointer, size_t size)
+{
+    put_canary(hardened, pointer, size);
+}
+
+bool canary_intact(const struct hardened *hardened, const void *pointer, size_t size)
+{
+    return intact(hardened, pointer, size);
+}
+
+/* Sixteen bytes in a vector register of every processor. */
+typedef uint64_t fill_t __attribute__((vector_size(16), aligned(16)));
+
+static const fill_t fill = {FILL_WORD, FILL_WORD};
+
+HAK_INLINE void put_fill(void *pointer, size_t steps)
+{
+    fill_t *at = __builtin_assume_aligned(pointer, sizeof(fill_t));
+
+    for (fill_t *end = at + 2 * steps; at != end; at += 2) {
+        at[0] = fill;
+        at[1] = fill;
+    }
+}
+
+HAK_INLINE bool fill_is(const void *pointer, size_t steps)
+{
+    const fill_t *at = __builtin_assume_aligned(pointer, sizeof(fill_t));
+    fill_t wrong = {0, 0};
+
+    for (const fill_t *end = at + 2 * steps; at != end; at += 2) {
+        wrong |= (at[0] ^ fill) | (at[1] ^ fill);
+    }
+    return (wrong[0] | wrong[1]) == 0;
+}
+
+void fill_put(void *pointer, size_t bytes)
+{
+    memset(pointer, (int)(FILL_WORD & 0xff), bytes);
+}
+
+bool fill_intact(const void *pointer, size_t bytes)
+{
+    uint64_t first;
+
+    if (bytes < sizeof(first)) {
+        return true;
+    }
+    /* The first word is right, and each is as the one before. */
+    memcpy(&first, pointer, sizeof(first));
+    return first == FILL_WORD &&
+           memcmp(pointer, (const char *)pointer + sizeof(first), bytes - sizeof(first)) == 0;
+}
+
+HAK_INLINE bool fill_is_long(size_t steps)
+{
+    return unlikely(steps > FILL_INLINE / FILL_STEP);
+}
+
+/* ---- handing out ---- */
+
+unsigned hardened_class(size_t size, size_t alignment)
+{
+    size_t least = max_size(size + CANARY_BYTES, HAK_ALIGNMENT_MIN + 1);
+
+    if (size > CLASS_BYTES_MAX - CANARY_BYTES || alignment > UNIT_BYTES) {
+        return CLASS_NONE;
+    }
+    return alignment <= HAK_ALIGNMENT_MIN ? sizeclass_of(least)
+                                          : sizeclass_aligned(least, alignment);
+}
+
+static HAK_NOINLINE void fill_verify(struct hak_region *heap, const void *object, unsigned cls)
+{
+    if (!fill_intact(object, (size_t)heap->hardened->fill_steps[cls] * FILL_STEP)) {
+        misuse_report(heap, object, MISUSE_WRITTEN_FREED);
+    }
+}
+
+bool hardened_hand_out(struct hak_region *heap, void *object, unsigned cls, size_t size)
+{
+    const struct hardened *hardened = heap->hardened;
+    unit_t unit = region_unit(&heap->area, object);
+    struct spot spot;
+
+    find(hardened, heap_slab_head(heap, unit), cls, object, &spot);
+    uint16_t state = state_of(&spot);
+    if (is_live(state)) {
+        misuse_report(heap, object, MISUSE_FREED_TWICE);
+        return false;
+    }
+    if (state == STATE_FREED) {
+        fill_verify(heap, object, cls);
+    }
+    size = told_size(size, spot.slot_bytes);
+    set_state(&spot, state_of_size(size, spot.slot_bytes));
+    put_canary(hardened, object, size);
+    return true;
+}
+
+void *hardened_malloc_in(struct thread *thread, size_t size, size_t alignment)
+{
+    unsigned cls = hardened_class(size, alignment);
+    void *object;
+
+    if (cls == CLASS_NONE) {
+        return large_alloc(thread, size, alignment, NULL);
+    }
+    do {
+        object = quarantine_restock(thread, cls);
+        if (object == NULL) {
+            exhaust_asked(size, alignment);
+            return NULL;
+        }
+    } while (!hardened_hand_out(thread->heap, object, cls, size));
+    return object;
+}
+
+/* Not as the common case has it, or somebody wrote to it. */
+static HAK_NOINLINE void *hand_out_other(struct hak_region *heap, void *object, unsigned cls,
+                                         size_t size)
+{
+    return hardened_hand_out(heap, object, cls, size) ? object : malloc_hardened_miss(heap, size);
+}
+
+void *hardened_malloc(struct hak_region *heap, size_t size)
+{
+    const struct hardened *hardened = heap->hardened;
+    struct quarantine *quarantine = thread_self[heap->id].active->quarantine;
+    struct spot spot;
+    void *object;
+
+    if (unlikely(quarantine == NULL || size > CLASS_TABLE_BYTES_MAX - CANARY_BYTES)) {
+        return malloc_hardened_miss(heap, size);
+    }
+    unsigned cls = hardened->class_of[(size + CANARY_BYTES + 15) / 16];
+    if (unlikely(!quarantine_take(quarantine, cls, &object))) {
+        return malloc_hardened_miss(heap, size);
+    }
+    size_t unit = ((uintptr_t)object - hardened->base) >> UNIT_LOG2;
+    size_t steps = hardened->fill_steps[cls];
+    find(hardened, unit, cls, object, &spot);
+    if (unlikely(sizeclasses[cls].unit_count != 1 || fill_is_long(steps) ||
+                 state_of(&spot) != STATE_FREED || !fill_is(object, steps))) {
+        return hand_out_other(heap, object, cls, size);
+    }
+    set_state(&spot, state_of_size(size, spot.slot_bytes));
+    put_canary(hardened, object, size);
+    return object;
+}
+
+/* ---- taking back ---- */
+
+/* Where the thread has no slot yet, its quarantine no room or the object another node. */
+static HAK_NOINLINE void put_away(struct hak_region *heap, unsigned cls, void *pointer)
+{
+    int saved = errno;
+    struct thread *thread = thread_current_free(heap);
+
+    if (thread != NULL) {
+        quarantine_put_any(thread, cls, pointer);
+    } else {
+        sharedpool_release(heap->stray, cls, &pointer, 1);
+    }
+    errno = saved;
+}
+
+/* Whatever the pointer is, and whatever is wrong with it. */
+static HAK_NOINLINE void free_other(struct hak_region *heap, void *pointer)
+{
+    const struct hardened *hardened = heap->hardened;
+    unit_t unit = region_unit(&heap->area, pointer);
+    struct spot spot;
+    unsigned cls;
+
+    if (pointer == NULL) {
+        return;
+    }
+    if (!find_any(heap, pointer, &cls, &spot) || !is_live(state_of(&spot))) {
+        if (hardened_size(heap, pointer) != 0) {
+            int saved = errno;
+            struct thread *thread = thread_current_free(heap);
+            guarded_free(thread != NULL ? thread : heap->stray, unit, pointer);
+            errno = saved;
+        } else {
+            misuse_report(heap, pointer, misuse_kind_of(heap, pointer));
+        }
+        return;
+    }
+    if (!intact(hardened, pointer, size_of_live(state_of(&spot), spot.slot_bytes))) {
+        misuse_report(heap, pointer, MISUSE_OVERFLOW);
+    }
+    set_state(&spot, STATE_FREED);
+    fill_put(pointer, (size_t)hardened->fill_steps[cls] * FILL_STEP);
+    put_away(heap, cls, pointer);
+}
+
+void hardened_free(struct hak_region *heap, void *pointer)
+{
+    const struct hardened *hardened = heap->hardened;
+    size_t unit = ((uintptr_t)pointer - hardened->base) >> UNIT_LOG2;
+    struct spot spot;
+
+    if (unlikely(unit >= hardened->unit_count)) {
+        free_other(heap, pointer);
+        return;
+    }
+    /* Relaxed: as heap_class. */
+    unsigned cls =
+        atomic_load_explicit(&hardened->class_map[unit], memory_order_relaxed) >> CLASS_MAP_SHIFT;
+    if (unlikely(cls - 1 >= CLASS_COUNT || sizeclasses[cls].unit_count != 1 ||
+                 !find(hardened, unit, cls, pointer, &spot))) {
+        free_other(heap, pointer);
+        return;
+    }
+    uint16_t state = state_of(&spot);
+    size_t steps = hardened->fill_steps[cls];
+    if (unlikely(!is_live(state) || fill_is_long(steps) ||
+                 !intact(hardened, pointer, size_of_live(state, spot.slot_bytes)))) {
+        free_other(heap, pointer);
+        return;
+    }
+    set_state(&spot, STATE_FREED);
+    put_fill(pointer, steps);
+    struct quarantine *quarantine = thread_self[heap->id].active->quarantine;
+    if (unlikely(quarantine == NULL || hardened->several_nodes ||
+                 !quarantine_put(quarantine, cls, pointer))) {
+        put_away(heap, cls, pointer);
+    }
+}
+
+void hardened_free_sized(struct hak_region *heap, void *pointer, size_t size, size_t alignment)
+{
+    size_t have = hardened_size(heap, pointer);
+    struct spot spot;
+    unsigned cls;
+
+    if (find_any(heap, pointer, &cls, &spot)) {
+        size = told_size(size, spot.slot_bytes);
+    }
+    if (have != 0 &&
+        (max_size(size, 1) != have || ((uintptr_t)pointer & (max_size(alignment, 1) - 1)) != 0)) {
+        misuse_report(heap, pointer, MISUSE_WRONG_SIZE);
+    }
+    hardened_free(heap, pointer);
+}
+
+size_t hardened_size(struct hak_region *heap, const void *pointer)
+{
+    unit_t unit = region_unit(&heap->area, pointer);
+    struct spot spot;
+    unsigned cls;
+
+    if (unit != UNIT_NONE && heap_class(heap, unit) == CLASS_LARGE_HEAD) {
+        return guarded_size(heap, unit, pointer);
+    }
+    if (!find_any(heap, pointer, &cls, &spot) || !is_live(state_of(&spot))) {
+        return 0;
+    }
+    return max_size(1, size_of_live(state_of(&spot), spot.slot_bytes));
+}
+
+bool hardened_resize(struct hak_region *heap, void *pointer, size_t size, bool must)
+{
+    struct spot spot;
+    unsigned cls;
+
+    if (!find_any(heap, pointer, &cls, &spot)) {
+        return guarded_resize(heap, region_unit(&heap->area, pointer), pointer, size, must);
+    }
+    if (!intact(heap->hardened, pointer, size_of_live(state_of(&spot), spot.slot_bytes))) {
+        misuse_report(heap, pointer, MISUSE_OVERFLOW);
+    }
+    if (!must && hardened_class(size, 0) != cls) {
+        return false;
+    }
+    size = told_size(size, spot.slot_bytes);
+    set_state(&spot, state_of_size(size, spot.slot_bytes));
+    put_canary(heap->hardened, pointer, size);
+    return true;
+}
+
+/* ---- set-up ---- */
+
+void hardened_open_slab(struct hak_region *heap, unit_t unit, unsigned capacity)
+{
+    _Atomic uint16_t *states =
+        (_Atomic uint16_t *)(void *)(heap->hardened->states + (size_t)unit * HARDENED_STRIDE);
+
+    for (unsigned n = 0; n < capacity; n++) {
+        /* Relaxed: handing the first object out orders it. */
+        atomic_store_explicit(&states[n], STATE_FRESH, memory_order_relaxed);
+    }
+}
+
+void hardened_open(struct hak_region *heap, const struct settings *settings)
+{
+    struct hardened *hardened = heap->hardened;
+
+    os_random(hardened->secrets, sizeof(hardened->secrets));
+    os_random(&hardened->seed, sizeof(hardened->seed));
+    hardened->secrets[1] |= 1; /* an odd factor loses nothing */
+    hardened->base = heap->area.base;
+    hardened->unit_count = heap->area.unit_count;
+    hardened->class_map = heap->class_map;
+    hardened->several_nodes = heap->area.segment_count > 1;
+    hardened->guards = !heap->area.adopted && !os_pages_hugetlb(heap->area.pages);
+    hardened->fill_bytes = round_down(settings->fill_bytes, FILL_STEP);
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        size_t bytes = min_size(hardened->fill_bytes, sizeclass_bytes(cls));
+        hardened->fill_steps[cls] = (uint16_t)(bytes / FILL_STEP);
+    }
+    for (size_t n = 0; n < CLASS_TABLE_ENTRIES; n++) {
+        hardened->class_of[n] = (uint8_t)hardened_class(n * 16 - min_size(n * 16, CANARY_BYTES), 0);
+    }
+}
+
+void hardened_after_fork(struct hak_region *heap)
+{
+    struct thread *thread = thread_self[heap->id].active;
+    uint64_t seed;
+
+    os_random(&seed, sizeof(seed));
+    heap->hardened->seed ^= seed;
+    if (thread->quarantine != NULL) {
+        thread->quarantine->random ^= seed;
+    }
+}
+
+/* Of a slab's objects: those with their bit set are free. */
+static bool slab_states_agree(const struct hak_region *heap, unit_t unit)
+{
+    const struct slab *slab = &heap->slabs[unit];
+    uint64_t head = atomic_load_explicit(&slab->head, memory_order_acquire);
+    const _Atomic uint16_t *states =
+        (const _Atomic uint16_t *)(const void *)(heap->hardened->states +
+                                                 (size_t)unit * HARDENED_STRIDE);
+
+    for (unsigned n = 0; n < head_capacity(head); n++) {
+        uint64_t word = atomic_load_explicit(&slab->bits[n / 64], memory_order_relaxed);
+        if (((word >> (n % 64)) & 1) &&
+            is_live(atomic_load_explicit(&states[n], memory_order_relaxed))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool hardened_check(struct hak_region *heap)
+{
+    for (unit_t unit = 0; unit < heap->area.unit_count; unit++) {
+        unsigned cls = heap_class(heap, unit);
+        if (cls != CLASS_NONE && cls <= CLASS_COUNT && heap_offset(heap, unit) == 0 &&
+            !slab_states_agree(heap, unit)) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* A hardened region's thread cache; see quarantine.h. */
+#include "alloc/quarantine.h"
+
+#include "alloc/cache.h"
+#include "alloc/hardened.h"
+#include "alloc/outbox.h"
+#include "alloc/refill.h"
+#include "alloc/sharedpool.h"
+
+/* A class has one part in so many of its thread's share of the caches' budget: hardly any program
+ * uses all classes at once. */
+#define SHARE_CLASSES 32
+/* What each has however much others hold. */
+#define FLOOR_OBJECTS 8
+#define FLOOR_BYTES ((size_t)8 << 10)
+/* The stock is filled up once it is down to one part in so many. */
+#define STOCK_LOW 4
+
+/* Held and stock of a class, as long as the budget of caches allows. */
+static HAK_COLD bool open(struct thread *thread, unsigned cls)
+{
+    size_t both = 2 * sizeclass_bytes(cls);
+    size_t objects = min_size(QUARANTINE_OBJECTS, cache_share(thread->pool) / SHARE_CLASSES / both);
+    size_t floor = min_size(FLOOR_OBJECTS, FLOOR_BYTES / both);
+
+    while (objects > floor && !cache_reserve(thread, objects * both)) {
+        objects /= 2;
+    }
+    if (objects <= floor) {
+        objects = floor != 0 && cache_reserve_floor(thread, floor * both) ? floor : 0;
+    }
+    thread->quarantine->counts[cls].capacity = (uint8_t)objects;
+    thread->quarantine->counts[cls].low = (uint8_t)max_size(1, objects / STOCK_LOW);
+    return objects > 0;
+}
+
+static void send_back(struct thread *thread, unsigned cls, void *const *objects, unsigned count)
+{
+    if (count > 0) {
+        sharedpool_release(thread, cls, objects, count);
+        count_add(&thread->class_counts[cls].cache_flushes, 1);
+        count_add(&thread->class_counts[cls].flushed_objects, count);
+    }
+}
+
+void *quarantine_restock(struct thread *thread, unsigned cls)
+{
+    struct quarantine *quarantine = thread->quarantine;
+    struct quarantine_counts *counts = &quarantine->counts[cls];
+    void **stock = quarantine->arrays[cls].stock;
+    void *object = NULL;
+
+    if (counts->capacity == 0 && !open(thread, cls)) {
+        return refill(thread, cls, &object, 1) == 1 ? object : refill_exhausted(thread, cls);
+    }
+    counts->stock = (uint8_t)(counts->stock + refill(thread, cls, stock + counts->stock,
+                                                     counts->capacity - (unsigned)counts->stock));
+    if (counts->stock == 0) {
+        return refill_exhausted(thread, cls);
+    }
+    unsigned chosen = quarantine_below(quarantine, counts->stock);
+    object = stock[chosen];
+    stock[chosen] = stock[--counts->stock];
+    return object;
+}
+
+/* Half of a full stock goes back to the slabs; it has no order. */
+static void thin_out(struct thread *thread, unsigned cls)
+{
+    struct quarantine_counts *counts = &thread->quarantine->counts[cls];
+    unsigned half = ((unsigned)counts->stock + 1) / 2;
+
+    counts->stock = (uint8_t)(counts->stock - half);
+    send_back(thread, cls, thread->quarantine->arrays[cls].stock + counts->stock, half);
+}
+
+/* Free of the quarantine. The stock is for this node's: outbox.c sends the others home. */
+static void let_go(struct thread *thread, unsigned cls, void *object)
+{
+    struct hak_region *heap = thread->heap;
+    struct quarantine_counts *counts = &thread->quarantine->counts[cls];
+    struct pool *pool = heap_pool_of(heap, region_unit(&heap->area, object));
+
+    if (pool != thread->pool) {
+        outbox_put_owner(thread, pool->index, sizeclass_bytes(cls), object);
+        return;
+    }
+    if (counts->stock == counts->capacity) {
+        thin_out(thread, cls);
+    }
+    quarantine_stock(thread->quarantine, cls, object);
+}
+
+void quarantine_put_any(struct thread *thread, unsigned cls, void *object)
+{
+    struct quarantine *quarantine = thread->quarantine;
+    struct quarantine_counts *counts = &quarantine->counts[cls];
+    void **held = quarantine->arrays[cls].held;
+
+    if (counts->capacity == 0 && !open(thread, cls)) {
+        sharedpool_release(thread, cls, &object, 1);
+        return;
+    }
+    if (counts->held < counts->capacity) {
+        held[counts->held++] = object;
+        return;
+    }
+    unsigned chosen = quarantine_below(quarantine, counts->held);
+    void *leaves = held[chosen];
+    held[chosen] = object;
+    let_go(thread, cls, leaves);
+}
+
+bool quarantine_shed(struct thread *thread, unsigned cls)
+{
+    struct quarantine_counts *counts = &thread->quarantine->counts[cls];
+    struct quarantine_arrays *arrays = &thread->quarantine->arrays[cls];
+    bool any = counts->stock + counts->held > 0;
+
+    send_back(thread, cls, arrays->stock, counts->stock);
+    send_back(thread, CLASS_NONE, arrays->held, counts->held);
+    cache_unreserve(thread, (size_t)2 * counts->capacity * sizeclass_bytes(cls));
+    *counts = (struct quarantine_counts){0};
+    return any;
+}
+
+void quarantine_init(struct thread *thread)
+{
+    struct hardened *hardened = thread->heap->hardened;
+
+    /* Relaxed: only different each time. */
+    uint64_t which = atomic_fetch_add_explicit(&hardened->seeds_given, 1, memory_order_relaxed);
+
+    thread->quarantine->random = hardened->seed + which * 0x9e3779b97f4a7c15U;
+    thread->quarantine->step = (hardened->secrets[0] + which * 2) | 1; /* odd: a full period */
+    __builtin_memset(thread->quarantine->counts, 0, sizeof(thread->quarantine->counts));
+}
+
+/* Objects of the class, that no slab has and nobody holds. */
+static bool free_objects(struct hak_region *heap, unsigned cls, void *const *objects,
+                         unsigned count)
+{
+    for (unsigned n = 0; n < count; n++) {
+        unit_t unit = region_unit(&heap->area, objects[n]);
+        if (unit == UNIT_NONE || heap_class(heap, unit) != cls ||
+            hardened_size(heap, objects[n]) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool quarantine_check(const struct thread *thread)
+{
+    for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
+        const struct quarantine_counts *counts = &thread->quarantine->counts[cls];
+        const struct quarantine_arrays *arrays = &thread->quarantine->arrays[cls];
+        if (counts->stock > counts->capacity || counts->held > counts->capacity ||
+            counts->capacity > QUARANTINE_OBJECTS ||
+            !free_objects(thread->heap, cls, arrays->stock, counts->stock) ||
+            !free_objects(thread->heap, cls, arrays->held, counts->held)) {
+            return false;
+        }
+    }
+    return true;
+}
