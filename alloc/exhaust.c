@@ -156,6 +156,9 @@ static size_t advise(const struct hak_region *heap, size_t size_bytes, size_t al
         return 0;
     }
     size_t more = round_up(size_bytes, SUPERSLAB_BYTES);
+    if (size_bytes > CLASS_BYTES_MAX || alignment > UNIT_BYTES) {
+        more += SUPERSLAB_BYTES; /* what there is need not lie side by side next time */
+    }
     if (alignment > SUPERSLAB_BYTES) {
         more += alignment; /* the place where it may begin can be so much further on */
     }

@@ -156,7 +156,9 @@ static HAK_NOINLINE void *malloc_unhardened(struct hak_region *heap, size_t size
 
 void *malloc_hardened_miss(struct hak_region *heap, size_t size)
 {
-    return malloc_class(heap, CLASS_NONE, size, 0);
+    /* The largest sizes are refused there. */
+    return size > CLASS_BYTES_MAX ? malloc_large(heap, size, 0, NULL)
+                                  : malloc_class(heap, CLASS_NONE, size, 0);
 }
 
 void *malloc_miss(size_t size, struct hak_region *heap)

@@ -36,10 +36,11 @@ static bool is_live(uint16_t state)
     return (uint16_t)(state - 1) < STATE_FREED - 1;
 }
 
-/* The size as a state can tell it: exact but for slots with more than SLACK_MAX to spare. */
+/* The size as a state can tell it: at least a byte, and exact but for slots with more than SLACK_MAX
+ * to spare. */
 HAK_INLINE size_t told_size(size_t size, size_t slot_bytes)
 {
-    return slot_bytes <= SLACK_MAX ? size : max_size(size, slot_bytes - SLACK_MAX);
+    return max_size(size, slot_bytes <= SLACK_MAX ? 1 : slot_bytes - SLACK_MAX);
 }
 
 HAK_INLINE size_t size_of_live(uint16_t state, size_t slot_bytes)
@@ -254,6 +255,7 @@ void *hardened_malloc(struct hak_region *heap, size_t size)
     if (unlikely(quarantine == NULL || size > CLASS_TABLE_BYTES_MAX - CANARY_BYTES)) {
         return malloc_hardened_miss(heap, size);
     }
+    size = max_size(size, 1); /* told_size, of a small class */
     unsigned cls = hardened->class_of[(size + CANARY_BYTES + 15) / 16];
     if (unlikely(!quarantine_take(quarantine, cls, &object))) {
         return malloc_hardened_miss(heap, size);
@@ -356,11 +358,10 @@ void hardened_free_sized(struct hak_region *heap, void *pointer, size_t size, si
     struct spot spot;
     unsigned cls;
 
-    if (find_any(heap, pointer, &cls, &spot)) {
-        size = told_size(size, spot.slot_bytes);
-    }
+    size = find_any(heap, pointer, &cls, &spot) ? told_size(size, spot.slot_bytes)
+                                                : max_size(size, 1);
     if (have != 0 &&
-        (max_size(size, 1) != have || ((uintptr_t)pointer & (max_size(alignment, 1) - 1)) != 0)) {
+        (size != have || ((uintptr_t)pointer & (max_size(alignment, 1) - 1)) != 0)) {
         misuse_report(heap, pointer, MISUSE_WRONG_SIZE);
     }
     hardened_free(heap, pointer);
@@ -378,7 +379,7 @@ size_t hardened_size(struct hak_region *heap, const void *pointer)
     if (!find_any(heap, pointer, &cls, &spot) || !is_live(state_of(&spot))) {
         return 0;
     }
-    return max_size(1, size_of_live(state_of(&spot), spot.slot_bytes));
+    return size_of_live(state_of(&spot), spot.slot_bytes);
 }
 
 bool hardened_resize(struct hak_region *heap, void *pointer, size_t size, bool must)

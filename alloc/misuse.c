@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "alloc/hardened.h"
 #include "region/errlog.h"
 
 static const char *kind_words(enum misuse_kind kind)
@@ -83,6 +84,10 @@ static void describe(struct hak_region *heap, const void *pointer, struct hak_er
                       ", slab at unit %u (%s), class %u of %zu bytes, object %zu, byte %zu of it",
                       head, state_words(head_state(word)), cls, bytes, offset / bytes,
                       offset % bytes);
+    }
+    size_t asked = heap->hardened != NULL ? hardened_size(heap, pointer) : 0;
+    if (asked != 0) {
+        errlog_append(error->message, room, "; %zu bytes were asked for", asked);
     }
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The page box; see pagebox.h. */
+/* The page box; see pagebox.h. Model of keeping an empty slab: tests/model/slab.pml. */
 #include "alloc/pagebox.h"
 
 #include "alloc/sharedpool.h"

@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "alloc/preload.h"
@@ -44,6 +45,14 @@ static size_t most_addresses(void)
         most = min_size(most, limit.rlim_cur);
     }
     return most;
+}
+
+/* Not sysconf(_SC_PHYS_PAGES): where a sandbox forbids the call below that is any number. */
+static size_t machine_bytes(size_t otherwise)
+{
+    struct sysinfo info;
+
+    return sysinfo(&info) == 0 ? (size_t)info.totalram * info.mem_unit : otherwise;
 }
 
 /* Less than the machine has, and the C library for the rest. */
@@ -124,7 +133,7 @@ static void suit(struct settings *settings)
         size_t half = half_of_free(pages);
         settings->size_bytes = half != 0 ? half : settings->size_bytes;
     } else if (!settings->prefault) {
-        size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+        size_t bytes = machine_bytes(settings->size_bytes);
         size_t most = most_addresses() / ADDRESS_SHARE;
         settings->size_bytes = min_size(round_up(max_size(bytes, 1), SUPERSLAB_BYTES),
                                         HAK_REGION_BYTES_MAX);

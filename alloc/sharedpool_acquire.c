@@ -6,6 +6,8 @@
  * the slab's head decides whether there is something to have. A bit can outlive its slab (the
  * publisher was stopped between the two); then the head is not PARTIAL or of another class and the
  * bit is simply gone. If that slab is published later, its publisher sets the bit again.
+ *
+ * Model: tests/model/slab.pml.
  */
 #include <stdlib.h>
 

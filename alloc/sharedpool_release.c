@@ -8,6 +8,8 @@
  * is looked at only where the word says that there may be something to decide (slab.h).
  *
  * A slab found empty goes straight to FREE and its units to everybody, in that batch.
+ *
+ * Model: tests/model/slab.pml (put, settle, publish, recycle, sharedpool_give_up).
  */
 #include "alloc/misuse.h"
 #include "alloc/pagebox.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Opening a slab and taking objects out of it; what only its owner does. */
+/* Opening a slab and taking objects out of it; what only its owner does.
+ * Model: tests/model/slab.pml. */
 #include "alloc/slab.h"
 
 void slab_open(struct slab *slab, unsigned cls, unsigned units)

@@ -34,13 +34,13 @@ size_t usable_live(struct hak_region *heap, const void *pointer)
     return bytes;
 }
 
-/* Who asks for the size of what is not live has used it after it was freed. */
-static size_t ask_hardened(struct hak_region *heap, unit_t unit, const void *pointer)
+/* Who asks for the size of a freed object uses it after it was freed. */
+static size_t ask_hardened(struct hak_region *heap, const void *pointer)
 {
     size_t size = hardened_size(heap, pointer);
 
-    if (size == 0 && unit != UNIT_NONE) {
-        misuse_report(heap, pointer, misuse_kind_of(heap, pointer));
+    if (size == 0 && misuse_kind_of(heap, pointer) == MISUSE_FREED_TWICE) {
+        misuse_report(heap, pointer, MISUSE_FREED_TWICE);
     }
     return size;
 }
@@ -51,7 +51,7 @@ size_t usable_quick(struct hak_region *heap, const void *pointer)
     unsigned cls = unit == UNIT_NONE ? CLASS_NONE : heap_class(heap, unit);
 
     if (unlikely(heap->hardened != NULL)) {
-        return ask_hardened(heap, unit, pointer);
+        return ask_hardened(heap, pointer);
     }
     if (cls == CLASS_NONE || cls > CLASS_COUNT || sizeclasses[cls].unit_count != 1) {
         return usable_live(heap, pointer);

@@ -370,8 +370,7 @@ HAK_API void *hak_region_malloc_on_node(hak_region *region, size_t size, int nod
  *   malloc          of memory whose first bytes (HAKMEM_HARDENED_FILL, default 64) were written to
  *                   after they were freed is reported as misuse, likewise. Freed objects are held
  *                   back for a while; which of the free ones comes next is chosen at random.
- *   hak_usable_size is the size that was asked for; of a freed object or an interior pointer it is
- *                   0 and misuse.
+ *   hak_usable_size is the size that was asked for, at least 1; of a freed object it is 0 and misuse.
  *   large objects   on THP and 4K pages have 64 KiB before and behind them that nobody can touch
  *                   (PROT_NONE, see mprotect(2)), which costs two system calls each; freed ones are
  *                   made untouchable for a while. Not with 2M and 1G pages, whose parts cannot be
