@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Targets: all (the default), check, check-full, check-numa, bench, demo, lint, format, install,
-# deps, deps-test, clean.
+# Targets: all (the default), check, check-full, check-numa, fuzz, soak, bench, demo, lint, format,
+# install, deps, deps-test, clean.
 # Settings: CC CXX CFLAGS LDFLAGS PREFIX DESTDIR BUILD; WERROR= (packagers: warnings do not stop
 # the build), DEBUG=1 (invariants checked on every slow step), SANITIZE=address,undefined or thread,
 # V=1 (whole command lines).
@@ -12,6 +12,7 @@ CFLAGS  ?= -O2 -g
 WERROR  ?= -Werror
 OBJCOPY ?= objcopy
 Q       := $(if $(V),,@)
+comma   := ,
 STRESS_SECONDS ?= 5
 VERSION := $(shell awk '/define HAK_VERSION_M|define HAK_VERSION_P/ { v = v s $$3; s = "." } \
                         END { print v }' include/hakmem.h)
@@ -57,18 +58,21 @@ TOOLS    := $(patsubst tools/%.c,$(BUILD)/%,$(foreach c,$(wildcard tools/*.c), \
 EXAMPLES_CC := $(call programs,examples/*.cc)
 EXAMPLES := $(call programs,examples/*.c) $(EXAMPLES_CC)
 BENCH    := $(filter-out $(if $(DPDK),,$(BUILD)/bench/dpdk),$(call programs,bench/*.c))
+# Linked with libFuzzer, which is clang's, in a build folder of their own: tests/fuzz/kit.sh.
+FUZZERS  := $(call programs,tests/fuzz/fuzz_*.c)
+SOAK     := $(call programs,tests/soak.c)
 PLAIN    := $(addprefix $(BUILD)/bench/,$(BENCH_PLAIN))
-PROGRAMS := $(STRESS) $(TESTS) $(GUESTS) $(EXAMPLES) $(filter-out $(PLAIN),$(BENCH))
+PROGRAMS := $(STRESS) $(TESTS) $(GUESTS) $(SOAK) $(EXAMPLES) $(filter-out $(PLAIN),$(BENCH))
 SANITIZED := $(foreach kind,asan tsan,$(STRESS:$(BUILD)/%=$(BUILD)/$(kind)/%))
 
 .PHONY: all library programs check check-full check-numa sanitized bench demo lint install deps \
-        deps-check deps-test need-deps stress format clean FORCE
+        deps-check deps-test need-deps stress fuzz fuzzers soak format clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: library $(TOOLS)
 library: $(LIBRARY)
-programs: all $(TESTS) $(STRESS) $(GUESTS) $(EXAMPLES)
+programs: all $(TESTS) $(STRESS) $(GUESTS) $(SOAK) $(EXAMPLES)
 
 # ---- the library -----------------------------------------------------------------------------
 
@@ -121,6 +125,10 @@ $(PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(INSIDE)
 	@mkdir -p $(@D); echo '  LINK  $@'
 	$(Q)$(LINK) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_MORE) $(LIBS) -lm
 
+$(FUZZERS): $(BUILD)/%: $(BUILD)/obj/%.o $(INSIDE)
+	@mkdir -p $(@D); echo '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
 .SECONDEXPANSION:
 $(TOOLS): $(BUILD)/%: $(BUILD)/obj/tools/%.o \
           $$(addprefix $(BUILD)/obj/,$$(addsuffix .o,$$(basename $$(wildcard tools/$$*_*.c)))) \
@@ -131,6 +139,13 @@ $(TOOLS): $(BUILD)/%: $(BUILD)/obj/tools/%.o \
 $(PLAIN): $(BUILD)/%: $(BUILD)/obj/%.o
 	@mkdir -p $(@D); echo '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ -lm
+
+# Every atomic step a point where a seed decides who goes on; tests/sched/build.sh asks for it, with
+# the flags that it takes.
+$(BUILD)/sched: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/sched/*.c)) $(INSIDE)
+	@echo '  LINK  $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) $(addprefix -Wl$(comma)--wrap=,sched_yield os_yield os_coarse_ns \
+	    os_discard topology_current_node pthread_key_create) -o $@ $^ $(LIBS)
 
 # ---- what to do with them --------------------------------------------------------------------
 
@@ -153,6 +168,17 @@ check-full: deps-check
 check-numa: deps-check
 	$(SUBMAKE) programs
 	@tests/full_numa.sh
+
+# As long as one likes: make fuzz TARGET=api SECONDS=600 JOBS=2; docs/fuzz.md.
+fuzz:
+	+@FUZZ_TARGET='$(TARGET)' FUZZ_SECONDS='$(SECONDS)' \
+	    FUZZ_JOBS='$(if $(filter command,$(origin JOBS)),$(JOBS))' tests/fuzz/run.sh
+
+fuzzers: $(FUZZERS)
+
+# make soak MINUTES=10 SEED=n; docs/fuzz.md.
+soak: $(SOAK)
+	@MINUTES='$(MINUTES)' $(SOAK)
 
 sanitized:
 	$(SUBMAKE) BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS='-O1 -g' stress
@@ -201,4 +227,4 @@ deps-test:
 clean:
 	rm -rf $(BUILD)
 
--include $(wildcard $(BUILD)/obj/*/*.d)
+-include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d)

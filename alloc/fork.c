@@ -55,6 +55,7 @@ static void put_right(struct hak_region *heap)
     for (uint32_t n = 0; n < heap->area.segment_count; n++) {
         /* Claims that threads of the parent had half done never end here. */
         atomic_store_explicit(&heap->area.segments[n].spans_in_flight, 0, memory_order_relaxed);
+        atomic_store_explicit(&heap->area.segments[n].spans_stuck, 0, memory_order_relaxed);
     }
     giveback_in_child(&heap->area);
     if (heap->hardened != NULL) {

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "alloc/cache.h"
+#include "alloc/direct.h"
 #include "alloc/exhaust.h"
 #include "alloc/hardened.h"
 #include "alloc/hit.h"
@@ -46,8 +47,8 @@ static struct hak_region *heap_or_default(struct hak_region *heap)
 
 /*
  * The region for a slow step, and the calling thread's slot in it. *thread is NULL where there are
- * more threads than slots: such a thread works on the pools directly, by heap->stray. NULL with
- * the record and errno where there is no region.
+ * more threads than slots: such a thread works on the pools directly, by heap->stray (direct.h).
+ * NULL with the record and errno where there is no region.
  */
 static struct hak_region *slow_step(struct hak_region *heap, size_t size, size_t alignment,
                                     struct thread **thread)
@@ -59,49 +60,6 @@ static struct hak_region *slow_step(struct hak_region *heap, size_t size, size_t
     }
     *thread = thread_current(heap);
     return heap;
-}
-
-static void *stray_alloc_in(struct pool *pool, unsigned cls, size_t size, size_t alignment)
-{
-    struct thread *stray = pool->heap->stray;
-
-    return cls != CLASS_NONE ? refill_from_pool(stray, pool, cls)
-                             : large_alloc_in(stray, pool, size, alignment, NULL);
-}
-
-static unsigned class_for(const struct hak_region *heap, size_t size, size_t alignment)
-{
-    if (heap->hardened != NULL) {
-        return hardened_class(size, alignment);
-    }
-    return alignment <= UNIT_BYTES && size <= CLASS_BYTES_MAX
-               ? sizeclass_aligned(size, max_size(alignment, HAK_ALIGNMENT_MIN))
-               : CLASS_NONE;
-}
-
-/* Objects for a thread without a slot: the pools and, when those are empty, the ladder. */
-static HAK_COLD void *malloc_stray(struct hak_region *heap, size_t size, size_t alignment)
-{
-    struct thread *stray = heap->stray;
-    struct pool *home = thread_home_pool(heap);
-    unsigned cls = class_for(heap, size, alignment);
-    void *object = stray_alloc_in(home, cls, size, alignment);
-
-    for (enum exhaust_step step = 0; object == NULL && step < EXHAUST_STEPS; step++) {
-        if (exhaust_relieve(stray, home, step, size, cls)) {
-            object = stray_alloc_in(home, cls, size, alignment);
-        }
-    }
-    for (uint32_t n = 0; object == NULL && heap_any_node(heap) && n + 1 < heap->pool_count; n++) {
-        object = stray_alloc_in(&heap->pools[home->nearest[n]], cls, size, alignment);
-    }
-    if (object == NULL) {
-        exhaust_record(stray, home, size, alignment, cls);
-    } else if (cls != CLASS_NONE && heap->hardened != NULL &&
-               !hardened_hand_out(heap, object, cls, size)) {
-        return malloc_stray(heap, size, alignment); /* somebody holds it; it stays out of use */
-    }
-    return object;
 }
 
 static HAK_COLD void *malloc_large(struct hak_region *heap, size_t size, size_t alignment,
@@ -118,7 +76,7 @@ static HAK_COLD void *malloc_large(struct hak_region *heap, size_t size, size_t 
         return NULL;
     }
     return thread != NULL ? large_alloc(thread, size, alignment, zeroed)
-                          : malloc_stray(heap, size, alignment);
+                          : direct_stray(heap, size, alignment);
 }
 
 static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned cls, size_t size,
@@ -132,7 +90,7 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned cls, si
         return NULL;
     }
     if (unlikely(thread == NULL)) {
-        return malloc_stray(heap, size, alignment);
+        return direct_stray(heap, size, alignment);
     }
     if (unlikely(heap->hardened != NULL)) {
         return hardened_malloc_in(thread, size, alignment);
@@ -351,6 +309,7 @@ static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, si
     if (resized_in_place(at, pointer, have, size)) {
         return pointer;
     }
+    int saved = errno;
     bool done = false;
     bool grows = size > CLASS_BYTES_MAX && size > have && at->hardened == NULL;
     void *moved = grows ? grow_elsewhere(at, pointer, size, &done) : malloc_any(heap, id, size);
@@ -359,6 +318,7 @@ static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, si
         if (size <= have && at->hardened != NULL) {
             (void)hardened_resize(at, pointer, size, true);
         }
+        errno = size <= have ? saved : errno;
         return size <= have ? pointer : NULL;
     }
     if (done) {
@@ -487,54 +447,12 @@ HAK_INLINE void free_bulk_any(struct hak_region *heap, unsigned id, void *const 
     }
 }
 
-/* One try at an object of that pool and no other. */
-static void *from_pool(struct thread *by, struct pool *pool, unsigned cls, size_t size)
-{
-    void *object = NULL;
-
-    if (cls == CLASS_NONE) {
-        return large_alloc_in(by, pool, size, 0, NULL);
-    }
-    if (by->heap->hardened != NULL) {
-        object = refill_from_pool(by, pool, cls);
-        return object == NULL || hardened_hand_out(by->heap, object, cls, size) ? object : NULL;
-    }
-    if (pool == by->pool && by != by->heap->stray &&
-        (bin_pop(&by->bins[cls], &object) || refill(by, cls, &object, 1) == 1)) {
-        return object;
-    }
-    return refill_from_pool(by, pool, cls);
-}
-
 static void *on_node_any(struct hak_region *heap, size_t size, int node)
 {
     struct thread *thread;
-    struct segment *segment;
 
     heap = slow_step(heap, size, 0, &thread);
-    if (heap == NULL) {
-        return NULL;
-    }
-    segment = region_segment_on(&heap->area, node);
-    if (segment == NULL || size > PTRDIFF_MAX) {
-        exhaust_refuse(segment == NULL ? REFUSE_NODE : REFUSE_SIZE, size, 0, node);
-        return NULL;
-    }
-    struct pool *pool = &heap->pools[segment - heap->area.segments];
-    struct thread *by = thread != NULL ? thread : heap->stray;
-    unsigned cls = class_for(heap, size, 0);
-    void *object = from_pool(by, pool, cls, size);
-
-    for (enum exhaust_step step = 0; object == NULL && step < EXHAUST_STEPS; step++) {
-        if (size <= (size_t)pool->unit_count << UNIT_LOG2 &&
-            exhaust_relieve(by, pool, step, size, cls)) {
-            object = from_pool(by, pool, cls, size);
-        }
-    }
-    if (object == NULL) {
-        exhaust_record(by, pool, size, 0, cls);
-    }
-    return object;
+    return heap != NULL ? direct_on_node(thread != NULL ? thread : heap->stray, size, node) : NULL;
 }
 
 /* ---- the default region ---- */

@@ -9,8 +9,9 @@
 #include "region/os.h"
 #include "region/units.h"
 
-/* Of its node's segment, what is held back may be one part in so many. */
-#define HELD_SHARE 64
+/* The largest object that is held back is one part in so many of its node's segment. Larger ones
+ * have fewer places (held_places): together 1 + 1/2 + 1/3 ... + 1/16 = 3.4 such parts at most. */
+#define HELD_SHARE 128
 
 enum { GUARD_BEFORE = 1, GUARD_BEHIND = 2 };
 
@@ -35,10 +36,21 @@ static struct extent extent_of(const struct hak_region *heap, unit_t unit)
                            .units = large_units(slab) + before + behind};
 }
 
+/* All of it or nothing: where the range is of several pieces the kernel can refuse half-way, and
+ * back it needs no further ones. */
+static bool forbid(void *at, size_t bytes)
+{
+    if (os_forbid(at, bytes) != 0) {
+        (void)os_allow(at, bytes);
+        return false;
+    }
+    return true;
+}
+
 /* Nobody's unit becomes a guard; false where the kernel refuses. */
 static bool guard(struct hak_region *heap, unit_t unit)
 {
-    if (os_forbid(region_address(&heap->area, unit), UNIT_BYTES) != 0) {
+    if (!forbid(region_address(&heap->area, unit), UNIT_BYTES)) {
         /* Relaxed: a count. */
         atomic_fetch_add_explicit(&heap->hardened->guards_refused, 1, memory_order_relaxed);
         return false;
@@ -168,27 +180,37 @@ static void end_held(struct thread *by, uint32_t held)
     }
 }
 
+/* In how many of the pool's places for held objects, from the first on, one of so many bytes may
+ * be; 0: it is not held back. */
+static size_t held_places(const struct pool *pool, size_t bytes)
+{
+    return min_size(HELD_OBJECTS,
+                    ((size_t)pool->unit_count << UNIT_LOG2) / HELD_SHARE / bytes);
+}
+
 void guarded_free(struct thread *thread, unit_t unit, void *pointer)
 {
     struct hak_region *heap = thread->heap;
     struct pool *pool = heap_pool_of(heap, unit);
     struct slab *slab = entry(heap, unit);
-    size_t bytes = large_units(slab) << UNIT_LOG2;
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
 
-    if (!canary_is_intact(heap, unit)) {
-        misuse_report(heap, pointer, MISUSE_OVERFLOW);
-    }
-    /* Acquire and release: of two threads that free the same object one wins and has it alone. */
+    /* Acquire and release: of two threads that free the same object one wins and has it alone;
+     * the other one may not even read it. */
     if (head_state(head) != SLAB_LARGE ||
         !atomic_compare_exchange_strong_explicit(&slab->head, &head, head_with(head, SLAB_HELD),
                                                  memory_order_acq_rel, memory_order_relaxed)) {
         misuse_report(heap, pointer, MISUSE_FREED_TWICE);
         return;
     }
+    if (!canary_is_intact(heap, unit)) {
+        misuse_report(heap, pointer, MISUSE_OVERFLOW);
+    }
     count_add(&thread->counts.large_frees, 1);
-    bool hold = bytes <= ((size_t)pool->unit_count << UNIT_LOG2) / HELD_SHARE / HELD_OBJECTS;
-    bool forbidden = hold && heap->hardened->guards && os_forbid(pointer, bytes) == 0;
+    size_t bytes = large_units(slab) << UNIT_LOG2;
+    size_t places = held_places(pool, bytes);
+    bool hold = places > 0;
+    bool forbidden = hold && heap->hardened->guards && forbid(pointer, bytes);
     if (!forbidden) {
         fill_put(pointer, min_size(heap->hardened->fill_bytes, bytes));
     }
@@ -197,7 +219,7 @@ void guarded_free(struct thread *thread, unit_t unit, void *pointer)
         uint64_t random = thread->quarantine != NULL ? quarantine_random(thread->quarantine)
                                                      : (uintptr_t)unit;
         /* Acquire and release: of several one hears of each that leaves, and has it alone. */
-        leaves = atomic_exchange_explicit(&pool->held[random % HELD_OBJECTS], leaves,
+        leaves = atomic_exchange_explicit(&pool->held[random % places], leaves,
                                           memory_order_acq_rel);
     }
     end_held(thread, leaves);
@@ -210,6 +232,7 @@ bool guarded_resize(struct hak_region *heap, unit_t unit, void *pointer, size_t 
 
     if (!canary_is_intact(heap, unit)) {
         misuse_report(heap, pointer, MISUSE_OVERFLOW);
+        put_canary(heap, unit); /* reported once; hardened_resize */
     }
     if (!fits && !must) {
         return false;

@@ -10,9 +10,9 @@
  * is filled at its beginning instead.
  *
  * The kernel counts the pieces that a process's memory is in (vm.max_map_count): where it refuses a
- * guard the object goes without, and hak_stats.guards_refused counts it. Guards belong to units that
- * are taken; before they are given back they are allowed again. Where the kernel refuses that, the
- * units stay taken.
+ * guard the object goes without, and hak_stats.guards_refused counts it. Guards belong to units
+ * that are taken; before they are given back they are allowed again. Where the kernel refuses
+ * that, the units stay taken.
  *
  * A slab entry's state: LARGE, then HELD by whoever frees it, then FREE by who takes it out of the
  * pool's held ones.

@@ -36,8 +36,8 @@ static bool is_live(uint16_t state)
     return (uint16_t)(state - 1) < STATE_FREED - 1;
 }
 
-/* The size as a state can tell it: at least a byte, and exact but for slots with more than SLACK_MAX
- * to spare. */
+/* The size as a state can tell it: at least a byte, and exact but for slots with more than
+ * SLACK_MAX to spare. */
 HAK_INLINE size_t told_size(size_t size, size_t slot_bytes)
 {
     return max_size(size, slot_bytes <= SLACK_MAX ? 1 : slot_bytes - SLACK_MAX);
@@ -63,8 +63,7 @@ HAK_INLINE bool find(const struct hardened *hardened, size_t unit, unsigned cls,
 
     spot->slot_bytes = sizeclass_bytes(cls);
     /* A slab's tail, behind its last object, has states too, which are never live. */
-    spot->state =
-        (_Atomic uint16_t *)(void *)(hardened->states + unit * HARDENED_STRIDE) + index;
+    spot->state = (_Atomic uint16_t *)(void *)(hardened->states + unit * HARDENED_STRIDE) + index;
     return index * spot->slot_bytes == offset;
 }
 
@@ -135,23 +134,28 @@ typedef uint64_t fill_t __attribute__((vector_size(16), aligned(16)));
 
 static const fill_t fill = {FILL_WORD, FILL_WORD};
 
-HAK_INLINE void put_fill(void *pointer, size_t steps)
+/* Two registers a step; where one is left over, and in any case, the last one. */
+HAK_INLINE void put_fill(void *pointer, size_t bytes)
 {
-    fill_t *at = __builtin_assume_aligned(pointer, sizeof(fill_t));
+    char *at = __builtin_assume_aligned(pointer, sizeof(fill_t));
+    char *end = at + bytes;
 
-    for (fill_t *end = at + 2 * steps; at != end; at += 2) {
-        at[0] = fill;
-        at[1] = fill;
+    for (; at <= end - 2 * sizeof(fill_t); at += 2 * sizeof(fill_t)) {
+        ((fill_t *)(void *)at)[0] = fill;
+        ((fill_t *)(void *)at)[1] = fill;
     }
+    *(fill_t *)(void *)(end - sizeof(fill_t)) = fill;
 }
 
-HAK_INLINE bool fill_is(const void *pointer, size_t steps)
+HAK_INLINE bool fill_is(const void *pointer, size_t bytes)
 {
-    const fill_t *at = __builtin_assume_aligned(pointer, sizeof(fill_t));
-    fill_t wrong = {0, 0};
+    const char *at = __builtin_assume_aligned(pointer, sizeof(fill_t));
+    const char *end = at + bytes;
+    fill_t wrong = *(const fill_t *)(const void *)(end - sizeof(fill_t)) ^ fill;
 
-    for (const fill_t *end = at + 2 * steps; at != end; at += 2) {
-        wrong |= (at[0] ^ fill) | (at[1] ^ fill);
+    for (; at <= end - 2 * sizeof(fill_t); at += 2 * sizeof(fill_t)) {
+        wrong |= (((const fill_t *)(const void *)at)[0] ^ fill) |
+                 (((const fill_t *)(const void *)at)[1] ^ fill);
     }
     return (wrong[0] | wrong[1]) == 0;
 }
@@ -174,9 +178,9 @@ bool fill_intact(const void *pointer, size_t bytes)
            memcmp(pointer, (const char *)pointer + sizeof(first), bytes - sizeof(first)) == 0;
 }
 
-HAK_INLINE bool fill_is_long(size_t steps)
+HAK_INLINE bool fill_is_long(size_t bytes)
 {
-    return unlikely(steps > FILL_INLINE / FILL_STEP);
+    return unlikely(bytes > FILL_INLINE);
 }
 
 /* ---- handing out ---- */
@@ -188,13 +192,15 @@ unsigned hardened_class(size_t size, size_t alignment)
     if (size > CLASS_BYTES_MAX - CANARY_BYTES || alignment > UNIT_BYTES) {
         return CLASS_NONE;
     }
-    return alignment <= HAK_ALIGNMENT_MIN ? sizeclass_of(least)
-                                          : sizeclass_aligned(least, alignment);
+    unsigned cls = alignment <= HAK_ALIGNMENT_MIN ? sizeclass_of(least)
+                                                  : sizeclass_aligned(least, alignment);
+    /* A large one knows its size exactly; told_size. */
+    return sizeclass_bytes(cls) > size + SLACK_MAX ? CLASS_NONE : cls;
 }
 
 static HAK_NOINLINE void fill_verify(struct hak_region *heap, const void *object, unsigned cls)
 {
-    if (!fill_intact(object, (size_t)heap->hardened->fill_steps[cls] * FILL_STEP)) {
+    if (!fill_intact(object, heap->hardened->class_fill[cls])) {
         misuse_report(heap, object, MISUSE_WRITTEN_FREED);
     }
 }
@@ -218,6 +224,22 @@ bool hardened_hand_out(struct hak_region *heap, void *object, unsigned cls, size
     set_state(&spot, state_of_size(size, spot.slot_bytes));
     put_canary(hardened, object, size);
     return true;
+}
+
+bool hardened_let_go(struct hak_region *heap, const void *object, unsigned cls)
+{
+    unit_t unit = region_unit(&heap->area, object);
+    struct spot spot;
+
+    if (sizeclasses[cls].unit_count != 1) {
+        unit = heap_slab_head(heap, unit);
+    }
+    find(heap->hardened, unit, cls, object, &spot);
+    if (likely(!is_live(state_of(&spot)))) {
+        return true;
+    }
+    misuse_report(heap, object, MISUSE_FREED_TWICE);
+    return false;
 }
 
 void *hardened_malloc_in(struct thread *thread, size_t size, size_t alignment)
@@ -255,18 +277,19 @@ void *hardened_malloc(struct hak_region *heap, size_t size)
     if (unlikely(quarantine == NULL || size > CLASS_TABLE_BYTES_MAX - CANARY_BYTES)) {
         return malloc_hardened_miss(heap, size);
     }
-    size = max_size(size, 1); /* told_size, of a small class */
     unsigned cls = hardened->class_of[(size + CANARY_BYTES + 15) / 16];
     if (unlikely(!quarantine_take(quarantine, cls, &object))) {
         return malloc_hardened_miss(heap, size);
     }
     size_t unit = ((uintptr_t)object - hardened->base) >> UNIT_LOG2;
-    size_t steps = hardened->fill_steps[cls];
+    size_t fill_bytes = hardened->class_fill[cls];
     find(hardened, unit, cls, object, &spot);
-    if (unlikely(sizeclasses[cls].unit_count != 1 || fill_is_long(steps) ||
-                 state_of(&spot) != STATE_FREED || !fill_is(object, steps))) {
+    if (unlikely(sizeclasses[cls].unit_count != 1 || fill_is_long(fill_bytes) ||
+                 state_of(&spot) != STATE_FREED || !fill_is(object, fill_bytes))) {
         return hand_out_other(heap, object, cls, size);
     }
+    /* told_size, of a small class; not before, so that a failure's record has what was asked. */
+    size = max_size(size, 1);
     set_state(&spot, state_of_size(size, spot.slot_bytes));
     put_canary(hardened, object, size);
     return object;
@@ -299,7 +322,9 @@ static HAK_NOINLINE void free_other(struct hak_region *heap, void *pointer)
     if (pointer == NULL) {
         return;
     }
-    if (!find_any(heap, pointer, &cls, &spot) || !is_live(state_of(&spot))) {
+    /* Read once: another thread may be freeing it at this moment. */
+    uint16_t state = find_any(heap, pointer, &cls, &spot) ? state_of(&spot) : STATE_FREED;
+    if (!is_live(state)) {
         if (hardened_size(heap, pointer) != 0) {
             int saved = errno;
             struct thread *thread = thread_current_free(heap);
@@ -310,11 +335,11 @@ static HAK_NOINLINE void free_other(struct hak_region *heap, void *pointer)
         }
         return;
     }
-    if (!intact(hardened, pointer, size_of_live(state_of(&spot), spot.slot_bytes))) {
+    if (!intact(hardened, pointer, size_of_live(state, spot.slot_bytes))) {
         misuse_report(heap, pointer, MISUSE_OVERFLOW);
     }
     set_state(&spot, STATE_FREED);
-    fill_put(pointer, (size_t)hardened->fill_steps[cls] * FILL_STEP);
+    fill_put(pointer, hardened->class_fill[cls]);
     put_away(heap, cls, pointer);
 }
 
@@ -329,22 +354,22 @@ void hardened_free(struct hak_region *heap, void *pointer)
         return;
     }
     /* Relaxed: as heap_class. */
-    unsigned cls =
-        atomic_load_explicit(&hardened->class_map[unit], memory_order_relaxed) >> CLASS_MAP_SHIFT;
+    unsigned cls = atomic_load_explicit(&hardened->class_map[unit], memory_order_relaxed) >>
+                   CLASS_MAP_SHIFT;
     if (unlikely(cls - 1 >= CLASS_COUNT || sizeclasses[cls].unit_count != 1 ||
                  !find(hardened, unit, cls, pointer, &spot))) {
         free_other(heap, pointer);
         return;
     }
     uint16_t state = state_of(&spot);
-    size_t steps = hardened->fill_steps[cls];
-    if (unlikely(!is_live(state) || fill_is_long(steps) ||
+    size_t fill_bytes = hardened->class_fill[cls];
+    if (unlikely(!is_live(state) || fill_is_long(fill_bytes) ||
                  !intact(hardened, pointer, size_of_live(state, spot.slot_bytes)))) {
         free_other(heap, pointer);
         return;
     }
     set_state(&spot, STATE_FREED);
-    put_fill(pointer, steps);
+    put_fill(pointer, fill_bytes);
     struct quarantine *quarantine = thread_self[heap->id].active->quarantine;
     if (unlikely(quarantine == NULL || hardened->several_nodes ||
                  !quarantine_put(quarantine, cls, pointer))) {
@@ -360,8 +385,10 @@ void hardened_free_sized(struct hak_region *heap, void *pointer, size_t size, si
 
     size = find_any(heap, pointer, &cls, &spot) ? told_size(size, spot.slot_bytes)
                                                 : max_size(size, 1);
-    if (have != 0 &&
-        (size != have || ((uintptr_t)pointer & (max_size(alignment, 1) - 1)) != 0)) {
+    /* alignment 0, not said, is its own only bit; one of several bits is none. */
+    bool aligned = (alignment & (alignment - 1)) == 0 &&
+                   (alignment == 0 || (uintptr_t)pointer % alignment == 0);
+    if (have != 0 && (size != have || !aligned)) {
         misuse_report(heap, pointer, MISUSE_WRONG_SIZE);
     }
     hardened_free(heap, pointer);
@@ -376,10 +403,11 @@ size_t hardened_size(struct hak_region *heap, const void *pointer)
     if (unit != UNIT_NONE && heap_class(heap, unit) == CLASS_LARGE_HEAD) {
         return guarded_size(heap, unit, pointer);
     }
-    if (!find_any(heap, pointer, &cls, &spot) || !is_live(state_of(&spot))) {
+    if (!find_any(heap, pointer, &cls, &spot)) {
         return 0;
     }
-    return size_of_live(state_of(&spot), spot.slot_bytes);
+    uint16_t state = state_of(&spot);
+    return is_live(state) ? size_of_live(state, spot.slot_bytes) : 0;
 }
 
 bool hardened_resize(struct hak_region *heap, void *pointer, size_t size, bool must)
@@ -390,8 +418,14 @@ bool hardened_resize(struct hak_region *heap, void *pointer, size_t size, bool m
     if (!find_any(heap, pointer, &cls, &spot)) {
         return guarded_resize(heap, region_unit(&heap->area, pointer), pointer, size, must);
     }
-    if (!intact(heap->hardened, pointer, size_of_live(state_of(&spot), spot.slot_bytes))) {
+    uint16_t state = state_of(&spot);
+    if (!is_live(state)) {
+        return false; /* freed meanwhile, which is found when the old object is to be freed */
+    }
+    if (!intact(heap->hardened, pointer, size_of_live(state, spot.slot_bytes))) {
         misuse_report(heap, pointer, MISUSE_OVERFLOW);
+        /* Reported once: where it has to move, the old object is freed. */
+        put_canary(heap->hardened, pointer, size_of_live(state, spot.slot_bytes));
     }
     if (!must && hardened_class(size, 0) != cls) {
         return false;
@@ -406,12 +440,27 @@ bool hardened_resize(struct hak_region *heap, void *pointer, size_t size, bool m
 
 void hardened_open_slab(struct hak_region *heap, unit_t unit, unsigned capacity)
 {
-    _Atomic uint16_t *states =
-        (_Atomic uint16_t *)(void *)(heap->hardened->states + (size_t)unit * HARDENED_STRIDE);
+    _Atomic uint16_t *states = (_Atomic uint16_t *)(void *)(heap->hardened->states +
+                                                            (size_t)unit * HARDENED_STRIDE);
 
     for (unsigned n = 0; n < capacity; n++) {
         /* Relaxed: handing the first object out orders it. */
         atomic_store_explicit(&states[n], STATE_FRESH, memory_order_relaxed);
+    }
+}
+
+void hardened_close_slab(struct hak_region *heap, unit_t unit, unsigned cls, unsigned capacity)
+{
+    const _Atomic uint16_t *states =
+        (const _Atomic uint16_t *)(const void *)(heap->hardened->states +
+                                                 (size_t)unit * HARDENED_STRIDE);
+    const char *object = region_address(&heap->area, unit);
+
+    for (unsigned n = 0; n < capacity; n++, object += sizeclass_bytes(cls)) {
+        /* Relaxed: who freed it set its bit after that (SLAB-BITS), and all bits are set. */
+        if (atomic_load_explicit(&states[n], memory_order_relaxed) == STATE_FREED) {
+            fill_verify(heap, object, cls);
+        }
     }
 }
 
@@ -427,10 +476,9 @@ void hardened_open(struct hak_region *heap, const struct settings *settings)
     hardened->class_map = heap->class_map;
     hardened->several_nodes = heap->area.segment_count > 1;
     hardened->guards = !heap->area.adopted && !os_pages_hugetlb(heap->area.pages);
-    hardened->fill_bytes = round_down(settings->fill_bytes, FILL_STEP);
+    hardened->fill_bytes = max_size(FILL_STEP, round_down(settings->fill_bytes, FILL_STEP));
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
-        size_t bytes = min_size(hardened->fill_bytes, sizeclass_bytes(cls));
-        hardened->fill_steps[cls] = (uint16_t)(bytes / FILL_STEP);
+        hardened->class_fill[cls] = (uint32_t)min_size(hardened->fill_bytes, sizeclass_bytes(cls));
     }
     for (size_t n = 0; n < CLASS_TABLE_ENTRIES; n++) {
         hardened->class_of[n] = (uint8_t)hardened_class(n * 16 - min_size(n * 16, CANARY_BYTES), 0);

@@ -40,15 +40,15 @@ struct hardened {
     uint64_t secrets[2];   /* of the canaries */
     bool several_nodes;
     bool guards;
-    size_t fill_bytes;                       /* of an object; a multiple of FILL_STEP */
-    uint16_t fill_steps[CLASS_COUNT + 1];    /* of an object of the class */
-    uint8_t class_of[CLASS_TABLE_ENTRIES];   /* by what is asked for and its canary, / 16 */
-    uint64_t seed CACHE_ALIGNED;             /* of the threads' random numbers */
+    size_t fill_bytes;                     /* of an object; a multiple of FILL_STEP, and not 0 */
+    uint32_t class_fill[CLASS_COUNT + 1];  /* of an object of the class, likewise */
+    uint8_t class_of[CLASS_TABLE_ENTRIES]; /* by what is asked for and its canary, / 16 */
+    uint64_t seed CACHE_ALIGNED;           /* of the threads' random numbers */
     _Atomic uint64_t seeds_given;
     _Atomic uint64_t guards_refused;
 };
 
-#define FILL_STEP 32
+#define FILL_STEP 16
 
 /* For heap_layout: fills *heap->hardened, whose states are in place. */
 void hardened_open(struct hak_region *heap, const struct settings *settings);
@@ -56,6 +56,8 @@ void hardened_open(struct hak_region *heap, const struct settings *settings);
 void hardened_after_fork(struct hak_region *heap);
 /* A slab was made of free units, and is the caller's. */
 void hardened_open_slab(struct hak_region *heap, unit_t unit, unsigned capacity);
+/* All objects of a slab are free and nobody's: looks at their fill for the last time. */
+void hardened_close_slab(struct hak_region *heap, unit_t unit, unsigned cls, unsigned capacity);
 
 /* Class of an object of so many bytes; CLASS_NONE: a large one. */
 unsigned hardened_class(size_t size, size_t alignment);
@@ -66,12 +68,15 @@ void *hardened_malloc_in(struct thread *thread, size_t size, size_t alignment);
 /* Makes an object of the class that nobody holds the caller's; false where somebody holds it after
  * all (freed twice), which is reported. */
 bool hardened_hand_out(struct hak_region *heap, void *object, unsigned cls, size_t size);
+/* An object leaves a quarantine for its slab; false where somebody holds it after all, which is
+ * reported: it stays his. */
+bool hardened_let_go(struct hak_region *heap, const void *object, unsigned cls);
 /* Any pointer. Keeps errno. */
 void hardened_free(struct hak_region *heap, void *pointer);
 /* The same by a caller that says what was asked for. alignment 0: not said. */
 void hardened_free_sized(struct hak_region *heap, void *pointer, size_t size, size_t alignment);
-/* What was asked for, of the live object that begins at the pointer; 0 where none does (an object of
- * size 0 has one byte). */
+/* What was asked for, of the live object that begins at the pointer; 0 where none does (an object
+ * of size 0 has one byte). */
 size_t hardened_size(struct hak_region *heap, const void *pointer);
 /* The live object becomes one of another size, where it is; false where it has to move, if it may.
  * must: it cannot; size is no more than it has. */

@@ -45,9 +45,9 @@ struct magazine_link {
 struct thread_slots {
     struct bitset free;
     unsigned char *memory;
-    _Atomic uint32_t high;  /* slots at or above were never used */
-    _Atomic uint32_t taken; /* how many are in use */
-    uint32_t ready;         /* how many were faulted in with the region */
+    _Atomic uint32_t high;      /* slots at or above were never used */
+    _Atomic uint32_t taken;     /* how many are in use */
+    uint32_t ready;             /* how many were faulted in with the region */
     unsigned char *quarantines; /* of a hardened region: one a slot */
 };
 

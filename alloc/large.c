@@ -197,7 +197,8 @@ bool large_check(struct hak_region *heap, unit_t unit)
 
     size_t units = large_units(slab);
 
-    if ((head_state(head) != SLAB_LARGE && head_state(head) != SLAB_HELD) || units == 0 || units > heap->area.unit_count - unit) {
+    if ((head_state(head) != SLAB_LARGE && head_state(head) != SLAB_HELD) || units == 0 ||
+        units > heap->area.unit_count - unit) {
         return false;
     }
     for (size_t n = 1; n < units; n++) {

@@ -35,8 +35,14 @@ static HAK_COLD bool open(struct thread *thread, unsigned cls)
     return objects > 0;
 }
 
-static void send_back(struct thread *thread, unsigned cls, void *const *objects, unsigned count)
+static void send_back(struct thread *thread, unsigned cls, void **objects, unsigned have)
 {
+    unsigned count = 0;
+
+    for (unsigned n = 0; n < have; n++) {
+        objects[count] = objects[n];
+        count += hardened_let_go(thread->heap, objects[n], cls);
+    }
     if (count > 0) {
         sharedpool_release(thread, cls, objects, count);
         count_add(&thread->class_counts[cls].cache_flushes, 1);
@@ -83,7 +89,9 @@ static void let_go(struct thread *thread, unsigned cls, void *object)
     struct pool *pool = heap_pool_of(heap, region_unit(&heap->area, object));
 
     if (pool != thread->pool) {
-        outbox_put_owner(thread, pool->index, sizeclass_bytes(cls), object);
+        if (hardened_let_go(heap, object, cls)) {
+            outbox_put_owner(thread, pool->index, sizeclass_bytes(cls), object);
+        }
         return;
     }
     if (counts->stock == counts->capacity) {
@@ -119,7 +127,7 @@ bool quarantine_shed(struct thread *thread, unsigned cls)
     bool any = counts->stock + counts->held > 0;
 
     send_back(thread, cls, arrays->stock, counts->stock);
-    send_back(thread, CLASS_NONE, arrays->held, counts->held);
+    send_back(thread, cls, arrays->held, counts->held);
     cache_unreserve(thread, (size_t)2 * counts->capacity * sizeclass_bytes(cls));
     *counts = (struct quarantine_counts){0};
     return any;

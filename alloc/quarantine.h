@@ -4,8 +4,8 @@
  *
  *   held    freed by this thread; each free puts its object in the place of one chosen at random
  *   stock   free objects; those that leave held come here, else from the slabs. An allocation takes
- *           the last, in whose place another one is put that is chosen at random, so that its memory
- *           can be on its way. The stock is filled up before it is down to a few.
+ *           the last, in whose place another one is put that is chosen at random, so that its
+ *           memory can be on its way. The stock is filled up before it is down to a few.
  *
  * Each thread has its own, as long as it has its slot; capacity counts as any cache's.
  */
@@ -39,8 +39,8 @@ HAK_INLINE struct quarantine *quarantine_of(const struct pool *pool, uint32_t sl
 
 /* Makes the slot's empty. */
 void quarantine_init(struct thread *thread);
-/* The stock is low, or may be: a free object of the class, or NULL where the node is exhausted (errno
- * and record set). */
+/* The stock is low, or may be: a free object of the class, or NULL where the node is exhausted
+ * (errno and record set). */
 void *quarantine_restock(struct thread *thread, unsigned cls);
 /* An object that was freed and filled, where the short way below does not do. */
 void quarantine_put_any(struct thread *thread, unsigned cls, void *object);
@@ -48,8 +48,8 @@ void quarantine_put_any(struct thread *thread, unsigned cls, void *object);
 bool quarantine_shed(struct thread *thread, unsigned cls);
 bool quarantine_check(const struct thread *thread);
 
-/* 32 random bits: the upper half of a congruential generator (Knuth's MMIX) whose start and step are
- * secret. Enough against guessing; who sees many choices could compute the next ones. */
+/* 32 random bits: the upper half of a congruential generator (Knuth's MMIX) whose start and step
+ * are secret. Enough against guessing; who sees many choices could compute the next ones. */
 HAK_INLINE uint64_t quarantine_random(struct quarantine *quarantine)
 {
     uint64_t random = quarantine->random * 6364136223846793005U + quarantine->step;

@@ -11,6 +11,7 @@
  *
  * Model: tests/model/slab.pml (put, settle, publish, recycle, sharedpool_give_up).
  */
+#include "alloc/hardened.h"
 #include "alloc/misuse.h"
 #include "alloc/pagebox.h"
 #include "alloc/sharedpool.h"
@@ -79,8 +80,13 @@ HAK_INLINE void batch_add(struct batch *batch, struct hak_region *heap, unit_t u
 }
 
 /* The slab is FREE and ours alone: its units go to everybody. */
-static void recycle(struct thread *by, unit_t unit, unsigned units)
+static void recycle(struct thread *by, unit_t unit, uint64_t head)
 {
+    unsigned units = head_units(head);
+
+    if (by->heap->hardened != NULL) {
+        hardened_close_slab(by->heap, unit, head_class(head), head_capacity(head));
+    }
     heap_set_class(by->heap, unit, units, CLASS_NONE);
     units_release(&by->heap->area, unit, units);
     count_add(&by->counts.slabs_recycled, 1);
@@ -126,7 +132,7 @@ static void settle(struct thread *by, unit_t unit, unsigned word)
             struct pool *pool = heap_pool_of(heap, unit);
             bitset_clear(&pool->partial[head_class(head)], unit - pool->first_unit);
         }
-        recycle(by, unit, head_units(head));
+        recycle(by, unit, head);
         return;
     }
 }
@@ -142,7 +148,7 @@ void sharedpool_give_up(struct thread *by, unit_t unit)
     if (fill == SLAB_ALL_FREE) {
         /* Nobody holds an object of it, so nobody can free one. */
         atomic_store_explicit(&slab->head, head_freed(head), memory_order_seq_cst);
-        recycle(by, unit, head_units(head));
+        recycle(by, unit, head);
         return;
     }
     /* SLAB-STATE: the head first, then the bits again (settle). */

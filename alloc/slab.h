@@ -37,8 +37,7 @@
  * A thread stopped between setting bits and looking at the head, or between FULL -> PARTIAL and
  * publishing, hides that one slab's room until it goes on or until another free of that slab fills
  * a word. It delays nobody.
- *
- * Model: tests/model/slab.pml; a change here, or in what it names, is one there too.
+ * Model: tests/model/slab.pml; a change here is one there too.
  */
 #ifndef HAK_ALLOC_SLAB_H
 #define HAK_ALLOC_SLAB_H

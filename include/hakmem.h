@@ -16,6 +16,13 @@
  * Threads. Every allocation and freeing call may be made by any thread, whoever created it, on any
  * object of the region, at the same time as any other call. Set-up calls say what they need. No
  * call is safe in a signal handler that may interrupt another hakmem call of the same thread.
+ * Elsewhere a handler may allocate and free: while its thread waits (sigsuspend(2)), is in code of
+ * its own, or has crashed there, whatever other threads are in. What it breaks otherwise are the
+ * thread's caches: an object may be handed out twice. A set-up call in a handler that interrupted a
+ * set-up call of its thread is -EDEADLK; a child forked there must not return into that call, whose
+ * threads it does not have. No call is a cancellation point (pthreads(7)). A thread must not be
+ * cancelled asynchronously (PTHREAD_CANCEL_ASYNCHRONOUS) inside a call: what its caches hold may be
+ * lost or freed twice, and a hak_region_fini may wait for it for good. Allocations never do.
  *
  * fork(2). A region on THP or 4K pages, or in adopted private memory, is copied on write like any
  * memory, and both sides go on; what the caches of threads that did not come along hold stays out
@@ -140,8 +147,9 @@ struct hak_error {
     int node;                  /* the kernel's number; -1: none in particular */
     size_t free_bytes;         /* free units of that node */
     size_t largest_free_bytes; /* largest single object that its free units could hold */
-    size_t stranded_bytes;     /* capacity of the thread caches and page boxes on that node: at
-                                  most this much is free but in some thread's hands */
+    size_t stranded_bytes;     /* capacity of thread caches and page boxes on that node, and its
+                                  objects on their way home from other nodes: at most this much is
+                                  free but in some thread's hands */
     const void *pointer;       /* of a bad free */
     char message[768];         /* a sentence or several; ends with NUL */
     char remedy[512];          /* shell commands, one a line, that would provide what is missing;
@@ -149,9 +157,9 @@ struct hak_error {
 };
 
 /*
- * Copies the calling thread's last allocation failure or the process's last set-up error or
- * misuse, whichever came later, into *out. Returns its code (negative errno), 0 when there was
- * none; -EINVAL for NULL. Any thread; some hundred nanoseconds.
+ * Copies the calling thread's last allocation failure (which outlives its region) or the process's
+ * last set-up error or misuse, whichever came later, into *out. Returns its code (negative errno),
+ * 0 when there was none; -EINVAL for NULL. Any thread; some hundred nanoseconds.
  */
 HAK_API int hak_last_error(struct hak_error *out);
 
@@ -174,6 +182,8 @@ HAK_API int hak_last_error(struct hak_error *out);
  * -EIO       a page was found on another node than asked
  * -ELIBACC, -ENOENT, -EACCES  HAKMEM_HUGETLBFS: there is no libhugetlbfs, no mount for the page
  *            size, or none that may be written
+ * -EDEADLK  in a signal handler that interrupted a set-up call of the same thread; so for create,
+ *            adopt, destroy and fini
  * other      what the kernel said
  */
 HAK_API int hak_region_init(const struct hak_config *config);
@@ -308,8 +318,8 @@ HAK_API void *hak_aligned_alloc(size_t alignment, size_t size) HAK_MALLOC_LIKE;
  */
 HAK_API void hak_free(void *pointer);
 
-/* As hak_free, for callers that know the size they asked for last. It is checked in a hardened region;
- * elsewhere it is a promise. */
+/* As hak_free, for callers that know the size they asked for last. It is checked in a hardened
+ * region; elsewhere it is a promise. */
 HAK_API void hak_free_sized(void *pointer, size_t size);
 
 /* As hak_free_sized, of an object of hak_aligned_alloc(alignment, size). alignment 0: not said. */
@@ -363,20 +373,25 @@ HAK_API void *hak_region_malloc_on_node(hak_region *region, size_t size, int nod
  * it costs). All calls mean what they mean elsewhere, and:
  *
  *   free, realloc   of what is not a live object (freed already, interior, never handed out) is
- *                   misuse at the call; so is a size or alignment that is not the one asked for, in
- *                   hak_free_sized and hak_free_aligned_sized, and a byte written right behind the
- *                   object: eight secret bytes follow it. A wrong size and an overflow are reported
- *                   and, where the policy lets the program go on, the call does what it was to do.
+ *                   misuse at the call; so is a size that is not the one asked for last, or an
+ *                   alignment that the address has not, in hak_free_sized and
+ *                   hak_free_aligned_sized, and a byte written right behind the object: eight
+ *                   secret bytes follow it. A wrong size and an overflow are reported and, where
+ *                   the policy lets the program go on, the call does what it was to do.
  *   malloc          of memory whose first bytes (HAKMEM_HARDENED_FILL, default 64) were written to
- *                   after they were freed is reported as misuse, likewise. Freed objects are held
- *                   back for a while; which of the free ones comes next is chosen at random.
- *   hak_usable_size is the size that was asked for, at least 1; of a freed object it is 0 and misuse.
+ *                   after they were freed is reported as misuse, likewise; at the latest when the
+ *                   memory of a whole slab goes back to be used for another size. Freed objects
+ *                   are held back for a while; which of the free ones comes next is chosen at
+ *                   random. Objects are aligned to 16, to more only where it was asked for.
+ *   hak_usable_size is the size that was asked for, at least 1; of a freed object it is 0 and
+ *                   misuse.
  *   large objects   on THP and 4K pages have 64 KiB before and behind them that nobody can touch
- *                   (PROT_NONE, see mprotect(2)), which costs two system calls each; freed ones are
- *                   made untouchable for a while. Not with 2M and 1G pages, whose parts cannot be
- *                   protected one by one, nor in adopted memory. Large objects do not grow in place.
+ *                   (PROT_NONE, see mprotect(2)), which costs some system calls each; freed ones
+ *                   are made untouchable for a while. Not with 2M and 1G pages, whose parts cannot
+ *                   be protected one by one, nor in adopted memory. They do not grow in place.
  *   tables          lie apart from the objects and from each other, at addresses chosen at random,
- *                   between pages that nobody can touch. They are 8 % of the region.
+ *                   between pages that nobody can touch; so do the objects on THP and 4K pages.
+ *                   Tables are 8 % of the region.
  *
  * Misuse is handled by the region's policy (hak_config.misuse). What is held back counts as
  * capacity of caches (cached_bytes_max) and, of large objects, as large_bytes; it is given back
@@ -388,9 +403,17 @@ HAK_API void *hak_region_malloc_on_node(hak_region *region, size_t size, int nod
 /*
  * A function that is called before an allocation of the region fails, on the thread that allocates,
  * after every cache that could be had was emptied. It may free objects of the region; then the
- * allocation is tried once more. An allocation that it makes itself and that finds no room fails at
- * once. size_bytes is what is wanted. NULL takes the function back. One function a region; set it
- * while no other thread allocates. 0; -ENODEV no region.
+ * allocation is tried once more. size_bytes is what is wanted, rounded up to its class. Several
+ * threads may be in it at once. It may call anything but set-up calls on this region: an allocation
+ * of the region that finds no room fails at once (another region's function is called), and
+ * hak_thread_idle and hak_thread_pin leave the thread's cache in this region as it is. errno is
+ * kept. It must return: a thread may end in it (pthread_exit(3), cancellation), but after a
+ * longjmp(3) or an exception out of it, it is not called on that thread again. In a child that it
+ * forks, a region on hugetlb pages does not exist, nor does the object under way. Not called for
+ * sizes that the node could not hold even if empty, nor on threads without a slot (more threads on
+ * a node than it has slots, at most 4,096, or a thread whose destructors run). NULL takes the
+ * function back. One function a region; set it while no other thread allocates. 0; -ENODEV no
+ * region.
  */
 typedef void (*hak_exhausted_fn)(hak_region *region, size_t size_bytes, void *argument);
 HAK_API int hak_on_exhausted(hak_region *region, hak_exhausted_fn reclaim, void *argument);

@@ -40,16 +40,20 @@ static void lay_out(size_t bytes, uint64_t mask, enum hak_pages pages, struct ba
     }
 }
 
-static int map_pages(struct backing *backing, bool hugetlbfs, struct hak_error *error)
+static int map_pages(struct backing *backing, const struct settings *settings,
+                     struct hak_error *error)
 {
     int code;
-    if (os_pages_hugetlb(backing->pages) && hugetlbfs)
+    if (os_pages_hugetlb(backing->pages) && settings->hugetlbfs)
         return hugetlbfs_map(backing->bytes, backing->pages, !backing->fork_inherits,
                              &backing->reserved, error);
     if (os_pages_hugetlb(backing->pages)) {
         code = os_map_hugetlb(backing->bytes, backing->pages, &backing->reserved);
     } else {
-        code = os_reserve(backing->bytes, HAK_SUPERSLAB_BYTES, &backing->reserved);
+        backing->apart = settings->hardened;
+        code = backing->apart
+                   ? os_reserve_apart(backing->bytes, HAK_SUPERSLAB_BYTES, &backing->reserved)
+                   : os_reserve(backing->bytes, HAK_SUPERSLAB_BYTES, &backing->reserved);
         if (code == 0)
             code = os_commit(backing->reserved, backing->bytes, backing->pages);
     }
@@ -58,9 +62,10 @@ static int map_pages(struct backing *backing, bool hugetlbfs, struct hak_error *
     return code;
 }
 
-static int map_range(struct backing *backing, bool hugetlbfs, struct hak_error *error)
+static int map_range(struct backing *backing, const struct settings *settings,
+                     struct hak_error *error)
 {
-    int code = map_pages(backing, hugetlbfs, error);
+    int code = map_pages(backing, settings, error);
     if (backing->reserved != NULL)
         backing->reserved_bytes = backing->bytes;
     if (code != 0)
@@ -121,7 +126,9 @@ static int fault_in(struct backing *backing, const struct settings *settings,
 
 void backing_destroy(struct backing *backing)
 {
-    if (backing->reserved != NULL)
+    if (backing->reserved != NULL && backing->apart)
+        os_release_apart(backing->reserved, backing->reserved_bytes, HAK_SUPERSLAB_BYTES);
+    else if (backing->reserved != NULL)
         os_release(backing->reserved, backing->reserved_bytes);
     memset(backing, 0, sizeof *backing);
 }
@@ -135,7 +142,7 @@ static int try_kind(const struct settings *settings, uint64_t mask, enum hak_pag
     out->fork_inherits = !os_pages_hugetlb(pages) || settings->fork_inherits;
     int code = shortage_check(out, settings->prefault, error);
     if (code == 0)
-        code = map_range(out, settings->hugetlbfs, error);
+        code = map_range(out, settings, error);
     if (code == 0)
         code = bind_segments(out, error);
     if (code == 0 && settings->prefault)

@@ -25,6 +25,7 @@ struct backing_segment {
 struct backing {
     void *reserved; /* what backing_destroy gives back */
     size_t reserved_bytes;
+    bool apart; /* os_reserve_apart; ordinary pages of a hardened region */
     unsigned char *base;
     size_t bytes;
     enum hak_pages pages;

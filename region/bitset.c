@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The bitset's set, clear and search; region/bitset.h says why they are right. */
+/* The bitset's set, clear and search; region/bitset.h says why they are right.
+ * Model: tests/model/bitset.pml. */
 #include "region/bitset.h"
 
 static size_t words_of(size_t bit_count)

@@ -16,6 +16,7 @@
  * BITSET-SUMMARY). A setter that is stopped between word and summary, or a clearer between summary
  * and second look, hides the bits of that word until it goes on or until anybody sets another one
  * there; bitset_mend finds them, for who would otherwise have to give up.
+ * Model: tests/model/bitset.pml.
  *
  * Clearing tells whether the bit was there: of several threads that clear the same bit one hears
  * yes. That is how things are claimed.

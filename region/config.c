@@ -13,222 +13,13 @@
 #include "region/config.h"
 
 #include "region/base.h"
+#include "region/config_table.h"
 #include "region/errlog.h"
 #include "region/os.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define KIB ((uint64_t)1 << 10)
-#define MIB ((uint64_t)1 << 20)
-#define TIB ((uint64_t)1 << 40)
-
-_Static_assert(HAK_REGION_BYTES_MAX == 2 * TIB, "the sentence in the table says 2T");
-_Static_assert(HAK_SUPERSLAB_BYTES == 2 * MIB, "the sentence in the table says 2M");
-_Static_assert(CONFIG_CLASSES_MAX < 64, "classes are bits of a mask");
-
-enum kind {
-    KIND_SIZE,
-    KIND_INTEGER,
-    KIND_BOOL,
-    KIND_CHOICE,  /* one word */
-    KIND_CHOICES, /* a list of words */
-    KIND_NODES,
-    KIND_CLASSES
-};
-
-struct choice {
-    const char *word;
-    unsigned value;
-};
-
-struct variable {
-    const char *name;
-    enum kind kind;
-    const char *fallback; /* the default, as one would write it */
-    uint64_t least, most; /* of numbers, and of the members of number lists */
-    const char *unit;
-    const struct choice *choices; /* ends with a NULL word */
-    void (*set)(struct settings *out, uint64_t value);
-    const char *sentence;
-};
-
-static const struct choice page_choices[] = {{"1G", HAK_PAGES_1G},
-                                             {"2M", HAK_PAGES_2M},
-                                             {"thp", HAK_PAGES_THP},
-                                             {"4k", HAK_PAGES_4K},
-                                             {NULL, 0}};
-static const struct choice misuse_choices[] = {{"abort", HAK_MISUSE_ABORT},
-                                               {"report", HAK_MISUSE_REPORT},
-                                               {"ignore", HAK_MISUSE_IGNORE},
-                                               {NULL, 0}};
-static const struct choice exhausted_choices[] = {{"fail", HAK_EXHAUSTED_FAIL},
-                                                  {"any-node", HAK_EXHAUSTED_ANY_NODE},
-                                                  {"libc", HAK_EXHAUSTED_LIBC},
-                                                  {NULL, 0}};
-static const struct choice layer_choices[] = {{"cache", LAYER_CACHE},
-                                              {"pagebox", LAYER_PAGEBOX},
-                                              {"warmpool", LAYER_WARMPOOL},
-                                              {"none", 0},
-                                              {NULL, 0}};
-static const struct choice bool_choices[] = {{"1", 1},    {"0", 0},     {"on", 1},
-                                             {"off", 0},  {"yes", 1},   {"no", 0},
-                                             {"true", 1}, {"false", 0}, {NULL, 0}};
-
-static void set_size(struct settings *out, uint64_t value)
-{
-    out->size_bytes = (size_t)value;
-}
-
-/* Called once for each word of the list, in its order. */
-static void add_pages(struct settings *out, uint64_t value)
-{
-    for (unsigned i = 0; i < out->pages_count; i++)
-        if (out->pages[i] == (enum hak_pages)value)
-            return;
-    out->pages[out->pages_count++] = (enum hak_pages)value;
-}
-
-static void set_nodes(struct settings *out, uint64_t value)
-{
-    out->nodes = value;
-}
-
-static void set_prefault(struct settings *out, uint64_t value)
-{
-    out->prefault = value != 0;
-}
-
-static void set_verify(struct settings *out, uint64_t value)
-{
-    out->verify = value != 0;
-}
-
-static void set_misuse(struct settings *out, uint64_t value)
-{
-    out->misuse = (enum hak_misuse)value;
-}
-
-static void set_exhausted(struct settings *out, uint64_t value)
-{
-    out->exhausted = (enum hak_exhausted)value;
-}
-
-static void set_box_classes(struct settings *out, uint64_t value)
-{
-    out->page_box_classes = value;
-}
-
-static void set_warm_pool(struct settings *out, uint64_t value)
-{
-    out->warm_pool = (unsigned)value;
-}
-
-static void set_warm_stats(struct settings *out, uint64_t value)
-{
-    out->warm_pool_stats = value != 0;
-}
-
-static void add_layer(struct settings *out, uint64_t value)
-{
-    out->layers |= (unsigned)value;
-}
-
-static void set_hugetlbfs(struct settings *out, uint64_t value)
-{
-    out->hugetlbfs = value != 0;
-}
-
-static void set_progress(struct settings *out, uint64_t value)
-{
-    out->progress = value != 0;
-}
-
-static void set_hardened(struct settings *out, uint64_t value)
-{
-    out->hardened = value != 0;
-}
-
-static void set_fill(struct settings *out, uint64_t value)
-{
-    out->fill_bytes = (size_t)value;
-}
-
-enum {
-    REGION_SIZE,
-    PAGES,
-    NODES,
-    PREFAULT,
-    VERIFY,
-    MISUSE,
-    EXHAUSTED,
-    BOX_CLASSES,
-    WARM_POOL,
-    WARM_STATS,
-    LAYERS,
-    HUGETLBFS,
-    PROGRESS,
-    HARDENED,
-    HARDENED_FILL,
-    VARIABLES
-};
-
-_Static_assert(GIVEN_SIZE == 1U << REGION_SIZE && GIVEN_PAGES == 1U << PAGES &&
-                   GIVEN_PREFAULT == 1U << PREFAULT && GIVEN_EXHAUSTED == 1U << EXHAUSTED,
-               "a bit a variable");
-
-static const struct variable table[VARIABLES] = {
-    [REGION_SIZE] = {"HAKMEM_REGION_SIZE", KIND_SIZE, "256M", 2 * MIB, 2 * TIB, "bytes", NULL,
-                     set_size, "Size of the region, shared out evenly over its nodes."},
-    [PAGES] = {"HAKMEM_PAGES", KIND_CHOICES, "2M,thp,4k", 0, 0, "", page_choices, add_pages,
-               "Page sizes in order of preference; the first that can be had for the whole region "
-               "is taken. A single one is strict."},
-    [NODES] = {"HAKMEM_NODES", KIND_NODES, "all", 0, 63, "", NULL, set_nodes,
-               "NUMA nodes that get a segment: all that have memory, or a list like 0,2-3."},
-    [PREFAULT] = {"HAKMEM_PREFAULT", KIND_BOOL, "1", 0, 1, "", bool_choices, set_prefault,
-                  "Fault the whole region in at the start, so that the work takes no page fault."},
-    [VERIFY] = {"HAKMEM_VERIFY", KIND_BOOL, "1", 0, 1, "", bool_choices, set_verify,
-                "Ask the kernel for every page's node after fault-in."},
-    [MISUSE] = {"HAKMEM_MISUSE", KIND_CHOICE, "abort", 0, 0, "", misuse_choices, set_misuse,
-                "What a bad free does."},
-    [EXHAUSTED] = {"HAKMEM_EXHAUSTED", KIND_CHOICE, "fail", 0, 0, "", exhausted_choices,
-                   set_exhausted,
-                   "What an allocation does when its node has no room. libc: it comes from the C "
-                   "library; for preloaded programs only."},
-    [BOX_CLASSES] = {"HAKMEM_TINY_PAGE_BOX_CLASSES", KIND_CLASSES, "all", 1, CONFIG_CLASSES_MAX, "",
-                     NULL, set_box_classes,
-                     "Size classes whose slabs a thread keeps in a page box: all, none, or a list "
-                     "like 1-8,12."},
-    [WARM_POOL] = {"HAKMEM_WARM_POOL", KIND_INTEGER, "12", 1, CONFIG_WARM_POOL_MAX, "SuperSlabs",
-                   NULL, set_warm_pool, "Capacity of a thread's warm pool of one class."},
-    [WARM_STATS] = {"HAKMEM_WARM_POOL_STATS", KIND_BOOL, "0", 0, 1, "", bool_choices,
-                    set_warm_stats, "Print the warm pools' hits and misses per class at exit."},
-    [LAYERS] = {"HAKMEM_LAYERS", KIND_CHOICES, "cache,pagebox,warmpool", 0, 0, "", layer_choices,
-                add_layer, "Layers in use; those not named are left out, to measure them."},
-    [HUGETLBFS] = {"HAKMEM_HUGETLBFS", KIND_BOOL, "0", 0, 1, "", bool_choices, set_hugetlbfs,
-                   "Back 2M and 1G pages by an unlinked file on the hugetlbfs mount that "
-                   "libhugetlbfs finds, so that its size limit and permissions count."},
-    [PROGRESS] = {"HAKMEM_PROGRESS", KIND_BOOL, "0", 0, 1, "", bool_choices, set_progress,
-                  "Tell on standard error how the region is faulted in (HAKMEM_PREFAULT): above "
-                  "2 GiB as it goes on, always how long it took."},
-    [HARDENED] = {"HAKMEM_HARDENED", KIND_BOOL, "0", 0, 1, "", bool_choices, set_hardened,
-                  "Check every free at the call, fill and hold back what was freed, choose at "
-                  "random, put guards around: slower; see docs/security.md."},
-    [HARDENED_FILL] = {"HAKMEM_HARDENED_FILL", KIND_SIZE, "64", 0, 2 * TIB, "bytes", NULL,
-                       set_fill,
-                       "In the hardened mode: so many bytes of a freed object, from its start, are "
-                       "filled and looked at again when it is handed out."},
-};
-
-/* Defaults of a program that was not written for hakmem, where they are others;
- * alloc/preload_start.c puts them in force. */
-static const char *const preloaded[VARIABLES] = {
-    [REGION_SIZE] = "the machine's memory; 256M with prefault; half of the free pages of 2M or 1G",
-    [PAGES] = "thp,4k",
-    [PREFAULT] = "0",
-    [EXHAUSTED] = "any-node",
-};
 
 static bool is_digit(char c)
 {
@@ -453,7 +244,7 @@ static const char *environment(const struct variable *variable)
 
 static int take_variable(unsigned index, struct settings *out, struct hak_error *error)
 {
-    const struct variable *variable = &table[index];
+    const struct variable *variable = &config_table[index];
     const char *text = environment(variable);
     uint64_t used = 0;
     if (text != NULL)
@@ -501,9 +292,18 @@ static int take_user_pages(const enum hak_pages *pages, struct settings *out,
     for (unsigned i = 0; i < HAK_PAGES_COUNT && pages[i] != HAK_PAGES_DEFAULT; i++) {
         if ((unsigned)pages[i] >= HAK_PAGES_COUNT)
             return refuse(error, "pages", (unsigned)pages[i], "enum hak_pages, ending with 0");
-        add_pages(out, pages[i]);
+        config_add_pages(out, pages[i]);
     }
     return 0;
+}
+
+static int take_switch(const char *field, enum hak_switch given, bool *out, struct hak_error *error,
+                       bool *taken)
+{
+    *taken = given != HAK_SWITCH_DEFAULT;
+    *out = given == HAK_ON;
+    return (unsigned)given <= HAK_OFF ? 0
+                                      : refuse(error, field, (unsigned)given, "enum hak_switch");
 }
 
 /* A caller's field that stands in for a variable; *taken says whether it did. */
@@ -522,11 +322,7 @@ static int take_field(unsigned index, const struct hak_config *user, struct sett
         out->nodes = user->nodes;
         return 0;
     case PREFAULT:
-        *taken = user->prefault != HAK_SWITCH_DEFAULT;
-        out->prefault = user->prefault == HAK_ON;
-        return (unsigned)user->prefault <= HAK_OFF
-                   ? 0
-                   : refuse(error, "prefault", (unsigned)user->prefault, "enum hak_switch");
+        return take_switch("prefault", user->prefault, &out->prefault, error, taken);
     case MISUSE:
         *taken = user->misuse != HAK_MISUSE_DEFAULT;
         out->misuse = user->misuse;
@@ -540,11 +336,7 @@ static int take_field(unsigned index, const struct hak_config *user, struct sett
                    ? 0
                    : refuse(error, "exhausted", (unsigned)user->exhausted, "enum hak_exhausted");
     case HARDENED:
-        *taken = user->hardened != HAK_SWITCH_DEFAULT;
-        out->hardened = user->hardened == HAK_ON;
-        return (unsigned)user->hardened <= HAK_OFF
-                   ? 0
-                   : refuse(error, "hardened", (unsigned)user->hardened, "enum hak_switch");
+        return take_switch("hardened", user->hardened, &out->hardened, error, taken);
     default:
         *taken = false;
         return 0;
@@ -574,13 +366,13 @@ bool config_describe(unsigned index, struct config_entry *out)
 {
     if (index >= VARIABLES)
         return false;
-    const struct variable *variable = &table[index];
+    const struct variable *variable = &config_table[index];
     struct settings scratch = {0};
     uint64_t used = 0;
     memset(out, 0, sizeof *out);
     out->name = variable->name;
     out->fallback = variable->fallback;
-    out->preloaded = preloaded[index] != NULL ? preloaded[index] : variable->fallback;
+    out->preloaded = config_preloaded[index] != NULL ? config_preloaded[index] : variable->fallback;
     out->sentence = variable->sentence;
     out->is_switch = variable->kind == KIND_BOOL;
     out->text = environment(variable);

@@ -24,7 +24,6 @@ enum config_layer { LAYER_CACHE = 1, LAYER_PAGEBOX = 2, LAYER_WARMPOOL = 4, LAYE
  * table's variable n; these are those that somebody asks about. */
 enum config_given { GIVEN_SIZE = 1, GIVEN_PAGES = 2, GIVEN_PREFAULT = 8, GIVEN_EXHAUSTED = 64 };
 
-
 struct settings {
     size_t size_bytes;
     unsigned pages_count;

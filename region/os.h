@@ -34,18 +34,19 @@ const char *os_pages_name(enum hak_pages pages);
  * power of two. Give back with os_release. */
 int os_reserve(size_t bytes, size_t align, void **out);
 
-/* Reserves so many bytes at an address that cannot be foretold, a multiple of grain (a power of two),
- * with grain bytes before and behind them that nobody can touch. Give back with os_release_apart. */
+/* Reserves so many bytes at an address that cannot be foretold, a multiple of grain (a power of
+ * two), with grain bytes before and behind them that nobody can touch. Give back with
+ * os_release_apart. */
 int os_reserve_apart(size_t bytes, size_t grain, void **out);
 int os_release_apart(void *at, size_t bytes, size_t grain);
 
-/* Forbids every access to part of a committed range of ordinary memory, and allows it again; what it
- * held stays. */
+/* Forbids every access to part of a committed range of ordinary memory, and allows it again; what
+ * it held stays. */
 int os_forbid(void *at, size_t bytes);
 int os_allow(void *at, size_t bytes);
 
-/* Fills *out with what nobody else can know (getrandom(2); where the kernel has none yet, what it gave
- * the process at its start and the clock). */
+/* Fills *out with what nobody else can know (getrandom(2); where the kernel has none yet, what it
+ * gave the process at its start and the clock). */
 void os_random(void *out, size_t bytes);
 
 /* Makes part of a reservation readable and writable, zeroed, without promising memory: THP with

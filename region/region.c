@@ -121,8 +121,8 @@ int region_create(struct region *region, const struct settings *settings, struct
     return 0;
 }
 
-int region_adopt(struct region *region, void *start, size_t bytes, int node,
-                 enum table_place place, struct hak_error *error)
+int region_adopt(struct region *region, void *start, size_t bytes, int node, enum table_place place,
+                 struct hak_error *error)
 {
     struct backing *backing = &region->backing;
     int code;

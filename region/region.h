@@ -49,6 +49,7 @@ struct segment {
     size_t huge_from_bytes;
     _Atomic uint32_t spans_rolled_back;
     _Atomic uint32_t spans_in_flight;
+    _Atomic uint32_t spans_stuck; /* of those, claims that nobody waits for any more */
     _Atomic uint64_t purges;      /* 2^32 * ended + under way */
     _Atomic uint32_t dirty_count; /* bits of dirty; while they change, perhaps more */
     void *index_memory;
@@ -80,8 +81,8 @@ struct region {
  * every unit free. Negative errno with *error filled; then nothing stays behind. */
 int region_create(struct region *region, const struct settings *settings, struct hak_error *error);
 /* The same in memory that the caller has; start and bytes are whole SuperSlabs. */
-int region_adopt(struct region *region, void *start, size_t bytes, int node,
-                 enum table_place place, struct hak_error *error);
+int region_adopt(struct region *region, void *start, size_t bytes, int node, enum table_place place,
+                 struct hak_error *error);
 void region_destroy(struct region *region);
 /* Walks all: registry against hints and counts. While nobody is at work. */
 bool region_check(struct region *region);

@@ -17,46 +17,27 @@
  * ascending order and rolled back on a conflict. Of several claims that meet, the one that is
  * ahead in address goes on, so somebody succeeds; one that found nothing while others were
  * half-way looks again before it says no.
+ *
+ * Model: tests/model/units.pml.
  */
 #include "region/units.h"
 
 #include "region/giveback.h"
 #include "region/hugepages.h"
+#include "region/os.h"
+#include "region/runbits.h"
 
-/* More would make a failing call long while a claimer is stopped half-way. */
+/* A search that found nothing looks again so often while others' claims of spans are rolled back,
+ * and waits so long for those that are half-way. */
 #define SPAN_RETRIES 3
+#define SPAN_WAIT_NS 100000000U
 
-/* Bits where a run of count free units begins. */
-static uint32_t run_starts(uint32_t free_units, unsigned count)
+/* UNITS-RUNS, one level up: the set, then a look at lengths. */
+static void announce_length(struct segment *segment, unsigned length)
 {
-    uint32_t starts = free_units;
-    unsigned have = 1;
-
-    while (have < count && starts != 0) {
-        unsigned step = have < count - have ? have : count - have;
-        starts &= starts >> step;
-        have += step;
+    if (!((atomic_load_explicit(&segment->lengths, memory_order_seq_cst) >> length) & 1)) {
+        atomic_fetch_or_explicit(&segment->lengths, (uint64_t)1 << length, memory_order_seq_cst);
     }
-    return starts;
-}
-
-static unsigned longest_run(uint32_t free_units)
-{
-    unsigned length = 0;
-
-    if (free_units == ALL_UNITS) {
-        return SUPERSLAB_UNITS;
-    }
-    while (free_units != 0) {
-        free_units &= free_units >> 1;
-        length++;
-    }
-    return length;
-}
-
-static uint32_t unit_mask(unsigned first, unsigned count)
-{
-    return (uint32_t)((((uint64_t)1 << count) - 1) << first);
 }
 
 static void announce(struct segment *segment, uint32_t superslab, uint32_t free_units)
@@ -67,10 +48,39 @@ static void announce(struct segment *segment, uint32_t superslab, uint32_t free_
         return;
     }
     bitset_set(&segment->runs[length], superslab);
-    /* UNITS-RUNS, one level up: the set, then a look at lengths. */
-    if (!((atomic_load_explicit(&segment->lengths, memory_order_seq_cst) >> length) & 1)) {
-        atomic_fetch_or_explicit(&segment->lengths, (uint64_t)1 << length, memory_order_seq_cst);
+    announce_length(segment, length);
+}
+
+/*
+ * After every step that may take a summary of the set back and put it back again (a clear, a
+ * search): a search that came in between saw the set as empty and may have taken its length back;
+ * who set a bit meanwhile saw both still there. So lengths is one more level of the set, and who
+ * puts summaries back goes on up to it.
+ */
+static void keep_length(struct segment *segment, unsigned length)
+{
+    const struct bitset *set = &segment->runs[length];
+
+    if (atomic_load_explicit(&set->level[set->level_count - 1][0], memory_order_seq_cst) != 0) {
+        announce_length(segment, length);
     }
+}
+
+/* Lowest SuperSlab at or above from of those hinted at; BITSET_NONE. */
+static size_t find_hint(struct segment *segment, unsigned length, size_t from)
+{
+    size_t superslab = bitset_find(&segment->runs[length], from);
+
+    keep_length(segment, length);
+    return superslab;
+}
+
+static size_t find_last_whole(struct segment *segment, size_t below)
+{
+    size_t superslab = bitset_find_last(&segment->runs[SUPERSLAB_UNITS], below);
+
+    keep_length(segment, SUPERSLAB_UNITS);
+    return superslab;
 }
 
 /*
@@ -80,6 +90,7 @@ static void announce(struct segment *segment, uint32_t superslab, uint32_t free_
 static void retract(struct segment *segment, uint32_t superslab, unsigned length)
 {
     bitset_clear(&segment->runs[length], superslab);
+    keep_length(segment, length);
     /* UNITS-RUNS: the hint first, then the word again. */
     announce(segment, superslab,
              registry_free_units(&segment->registry[superslab], memory_order_seq_cst));
@@ -88,26 +99,28 @@ static void retract(struct segment *segment, uint32_t superslab, unsigned length
 /* Lowest length of at least count for which there may be a SuperSlab; 0 for none. */
 static unsigned next_length(struct segment *segment, unsigned count, size_t *superslab)
 {
-    for (;;) {
-        uint64_t lengths = atomic_load_explicit(&segment->lengths, memory_order_seq_cst);
+    /* Each length once: a clearer that is stopped before it takes its summary back makes
+     * keep_length announce the length again and again. */
+    for (uint64_t left = UINT64_MAX << count;;) {
+        uint64_t lengths = atomic_load_explicit(&segment->lengths, memory_order_seq_cst) & left;
 
-        lengths &= UINT64_MAX << count;
         if (lengths == 0) {
             return 0;
         }
         unsigned length = (unsigned)__builtin_ctzll(lengths);
-        *superslab = bitset_find(&segment->runs[length], 0);
+        *superslab = find_hint(segment, length, 0);
         if (*superslab != BITSET_NONE) {
             return length;
         }
         atomic_fetch_and_explicit(&segment->lengths, ~((uint64_t)1 << length),
                                   memory_order_seq_cst);
-        *superslab = bitset_find(&segment->runs[length], 0);
+        *superslab = find_hint(segment, length, 0);
         if (*superslab != BITSET_NONE) {
             atomic_fetch_or_explicit(&segment->lengths, (uint64_t)1 << length,
                                      memory_order_seq_cst);
             return length;
         }
+        left &= ~((uint64_t)1 << length);
     }
 }
 
@@ -209,12 +222,12 @@ static unit_t acquire_aligned_run(struct segment *segment, unsigned count, unsig
         retract(segment, (uint32_t)superslab, length);
     }
     for (unsigned length = SUPERSLAB_UNITS; length >= count; length--) {
-        superslab = bitset_find(&segment->runs[length], 0);
+        superslab = find_hint(segment, length, 0);
         while (superslab != BITSET_NONE) {
             if (take_run(segment, (uint32_t)superslab, count, places, &first)) {
                 return taken(segment, superslab, first, count, untouched);
             }
-            superslab = bitset_find(&segment->runs[length], superslab + 1);
+            superslab = find_hint(segment, length, superslab + 1);
         }
     }
     return UNIT_NONE;
@@ -240,15 +253,6 @@ static bool take_exactly(struct segment *segment, uint32_t superslab, uint32_t m
         }
     }
     return false;
-}
-
-/* The part of [first, first + count) that lies in the SuperSlab of first. */
-static uint32_t part_mask(size_t first, size_t count, size_t *part)
-{
-    unsigned in = (unsigned)(first % SUPERSLAB_UNITS);
-
-    *part = min_size(count, SUPERSLAB_UNITS - in);
-    return unit_mask(in, (unsigned)*part);
 }
 
 /* Units counted from the segment's first. How many SuperSlabs are wholly free by it. */
@@ -313,21 +317,11 @@ static bool take_span(struct segment *segment, size_t first, size_t count)
         atomic_fetch_add_explicit(&segment->spans_rolled_back, 1, memory_order_seq_cst);
     }
     atomic_fetch_sub_explicit(&segment->spans_in_flight, 1, memory_order_seq_cst);
-    return done == count;
-}
-
-/* Whether the lowest count units of a SuperSlab are free. */
-static bool tail_free(const struct segment *segment, size_t superslab, size_t count)
-{
-    uint32_t mask = unit_mask(0, (unsigned)count);
-
-    if (count == 0) {
-        return true;
+    /* Perhaps this was the one. Relaxed: at worst somebody waits once more. */
+    if (unlikely(atomic_load_explicit(&segment->spans_stuck, memory_order_relaxed) != 0)) {
+        atomic_store_explicit(&segment->spans_stuck, 0, memory_order_relaxed);
     }
-    /* Relaxed: a hint, claimed by take_exactly. */
-    return superslab < segment->superslab_count &&
-           (registry_free_units(&segment->registry[superslab], memory_order_relaxed) & mask) ==
-               mask;
+    return done == count;
 }
 
 /* The last SuperSlab not above at whose address is a multiple of so many. BITSET_NONE: none. */
@@ -348,7 +342,7 @@ static size_t find_span(struct segment *segment, size_t below, size_t superslabs
                         size_t step, size_t *next)
 {
     struct bitset *whole = &segment->runs[SUPERSLAB_UNITS];
-    size_t top = bitset_find_last(whole, below);
+    size_t top = find_last_whole(segment, below);
 
     while (top != BITSET_NONE) {
         size_t bottom = top;
@@ -366,7 +360,7 @@ static size_t find_span(struct segment *segment, size_t below, size_t superslabs
             }
             bottom = top; /* the set says of the last one what its word does not: without it */
         }
-        top = bottom > 0 ? bitset_find_last(whole, bottom) : BITSET_NONE;
+        top = bottom > 0 ? find_last_whole(segment, bottom) : BITSET_NONE;
     }
     return BITSET_NONE;
 }
@@ -396,20 +390,8 @@ static unit_t acquire_span_once(struct segment *segment, size_t count, size_t st
 static unit_t acquire_span(struct region *region, struct segment *segment, size_t count,
                            size_t step, bool *untouched)
 {
-    unit_t unit = UNIT_NONE;
+    unit_t unit = acquire_span_once(segment, count, step);
 
-    for (unsigned attempt = 0; attempt < SPAN_RETRIES; attempt++) {
-        uint32_t before = atomic_load_explicit(&segment->spans_rolled_back, memory_order_seq_cst);
-        unit = acquire_span_once(segment, count, step);
-        if (unit != UNIT_NONE) {
-            break;
-        }
-        if (atomic_load_explicit(&segment->spans_rolled_back, memory_order_seq_cst) == before &&
-            atomic_load_explicit(&segment->spans_in_flight, memory_order_seq_cst) == 0) {
-            return UNIT_NONE;
-        }
-        cpu_relax();
-    }
     if (unit == UNIT_NONE) {
         return unit;
     }
@@ -443,15 +425,52 @@ static unit_t acquire(struct region *region, struct segment *segment, size_t cou
     return acquire_run(segment, (unsigned)count, untouched);
 }
 
+/*
+ * A search that found nothing looks again where a claim of a span was half-way: what that held may
+ * have come back. For SPAN_RETRIES of those that ended meanwhile; for those that are still at it
+ * until SPAN_WAIT_NS are over. Then they count as stuck (a debugger, a starved priority), and are
+ * not waited for until one of them has ended.
+ */
+static unit_t acquire_beside_spans(struct region *region, struct segment *segment, size_t count,
+                                   size_t alignment, bool *untouched)
+{
+    uint64_t deadline = 0;
+    unsigned retries = 0;
+
+    for (;;) {
+        uint32_t before = atomic_load_explicit(&segment->spans_rolled_back, memory_order_seq_cst);
+        unit_t unit = acquire(region, segment, count, alignment, untouched);
+        if (likely(unit != UNIT_NONE)) {
+            return unit;
+        }
+        uint32_t now = atomic_load_explicit(&segment->spans_in_flight, memory_order_seq_cst);
+        /* Relaxed: what is stuck hides something for long, not this value. */
+        bool waits = now > atomic_load_explicit(&segment->spans_stuck, memory_order_relaxed);
+        bool again = atomic_load_explicit(&segment->spans_rolled_back, memory_order_seq_cst) !=
+                         before &&
+                     retries++ < SPAN_RETRIES;
+        if (!waits && !again) {
+            return UNIT_NONE;
+        }
+        if (deadline == 0) {
+            deadline = os_coarse_ns() + SPAN_WAIT_NS;
+        } else if (os_coarse_ns() > deadline) {
+            atomic_store_explicit(&segment->spans_stuck, now, memory_order_relaxed);
+            return UNIT_NONE;
+        }
+        os_yield();
+    }
+}
+
 unit_t units_acquire(struct region *region, struct segment *segment, size_t count, size_t alignment,
                      bool *untouched)
 {
     uint64_t mark = giveback_mark(segment);
-    unit_t unit = acquire(region, segment, count, alignment, untouched);
+    unit_t unit = acquire_beside_spans(region, segment, count, alignment, untouched);
 
     if (unlikely(unit == UNIT_NONE) && giveback_met(segment, mark)) {
         giveback_hold(segment);
-        unit = acquire(region, segment, count, alignment, untouched);
+        unit = acquire_beside_spans(region, segment, count, alignment, untouched);
         giveback_resume(segment);
     }
     if (unit != UNIT_NONE) {
@@ -459,21 +478,6 @@ unit_t units_acquire(struct region *region, struct segment *segment, size_t coun
         giveback_step(region, segment, 0);
     }
     return unit;
-}
-
-/* A look before a claim, so that a hopeless one does not hide free units from others for a
- * while. */
-static bool span_free(const struct segment *segment, size_t first, size_t count)
-{
-    for (size_t done = 0, part; done < count; done += part) {
-        uint32_t mask = part_mask(first + done, count - done, &part);
-        const struct registry_entry *entry = &segment->registry[(first + done) / SUPERSLAB_UNITS];
-        /* Relaxed: a hint. */
-        if ((registry_free_units(entry, memory_order_relaxed) & mask) != mask) {
-            return false;
-        }
-    }
-    return true;
 }
 
 bool units_acquire_at(struct segment *segment, unit_t first, size_t count)
@@ -510,10 +514,9 @@ void units_release(struct region *region, unit_t first, size_t count)
 
 size_t units_largest_run(struct segment *segment)
 {
-    struct bitset *whole = &segment->runs[SUPERSLAB_UNITS];
     size_t most = 0;
 
-    for (size_t at = bitset_find(whole, 0); at != BITSET_NONE;) {
+    for (size_t at = find_hint(segment, SUPERSLAB_UNITS, 0); at != BITSET_NONE;) {
         size_t end = at;
         /* The set is a hint; the words are not. */
         while (end < segment->superslab_count &&
@@ -525,11 +528,11 @@ size_t units_largest_run(struct segment *segment)
             tail++;
         }
         most = max_size(most, (end - at) * SUPERSLAB_UNITS + tail);
-        at = bitset_find(whole, end + 1);
+        at = find_hint(segment, SUPERSLAB_UNITS, end + 1);
     }
     for (unsigned length = SUPERSLAB_UNITS - 1; most == 0 && length > 0; length--) {
-        for (size_t at = bitset_find(&segment->runs[length], 0); at != BITSET_NONE;
-             at = bitset_find(&segment->runs[length], at + 1)) {
+        for (size_t at = find_hint(segment, length, 0); at != BITSET_NONE;
+             at = find_hint(segment, length, at + 1)) {
             uint32_t now = registry_free_units(&segment->registry[at], memory_order_relaxed);
             if (longest_run(now) >= length) {
                 most = length;

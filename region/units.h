@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Taking and giving back runs of units. Lock-free: nobody waits for a thread that was stopped.
+ * Taking and giving back runs of units. Lock-free: nobody waits for a thread that was stopped, but
+ * for one case: a search that found nothing while somebody claims a span (over 32 units) waits for
+ * that claim to end, up to 100 ms, and not again for the same one.
  *
  * Callers: alloc's shared pool (slabs) and large objects. Unit numbers count from the region's
  * base; a run never leaves its segment.

@@ -43,8 +43,8 @@ static inline void left_note(void)
 static inline void left_wait(const char *what, size_t (*count)(void), size_t expected)
 {
     size_t now = count();
-    for (int i = 0; i < 200 && now != expected; i++) {
-        usleep(10000);
+    for (int i = 0; i < 2000 && now != expected; i++) {
+        usleep(1000);
         now = count();
     }
     if (now != expected)
@@ -61,12 +61,39 @@ static inline size_t left_count_pages(void)
     return (size_t)left_free_pages();
 }
 
+/* Appends the lines of one text that the other lacks, a sign before each. */
+static inline void left_differing(char *out, size_t capacity, const char *lines, const char *others,
+                                  char sign)
+{
+    size_t used = strlen(out);
+    for (const char *at = lines; *at != '\0' && used < capacity - 256;
+         at += strcspn(at, "\n") + 1) {
+        char line[512];
+        int length = (int)strcspn(at, "\n");
+        snprintf(line, sizeof line, "%.*s\n", length, at);
+        if (strstr(others, line) == NULL)
+            used += (size_t)snprintf(out + used, capacity - used, "%c %.240s", sign, line);
+    }
+}
+
+static inline void left_check_maps(void)
+{
+    static char changes[1536];
+    read_maps(maps_after, sizeof maps_after);
+    if (strcmp(maps_before, maps_after) == 0)
+        return;
+    changes[0] = '\0';
+    left_differing(changes, sizeof changes, maps_after, maps_before, '+');
+    left_differing(changes, sizeof changes, maps_before, maps_after, '-');
+    FAIL("mappings changed:\n%s", changes);
+}
+
 #define LEFT_NOTHING()                                                                             \
     do {                                                                                           \
         left_wait("threads", left_count_threads, left_threads);                                    \
         left_wait("free huge pages", left_count_pages, left_pages);                                \
         CHECK_EQ(left_entries("/proc/self/fd"), left_files);                                       \
-        CHECK_NOTHING_LEFT();                                                                      \
+        left_check_maps();                                                                         \
     } while (0)
 
 /* The body in a child of its own: it passes, skips or fails as the case does. */

@@ -28,6 +28,19 @@ header() {
     printf '#include <%s>\n' "$1" | $cc ${CPPFLAGS:-} -E -
 }
 
+clang_version() {
+    version=$(clang -dumpversion 2>/dev/null || apt-cache depends clang 2>/dev/null |
+        sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p')
+    version=${version%%.*}
+    echo "${version:-14}"
+}
+
+has_fuzzer() {
+    library=$(clang -print-file-name=libclang_rt.fuzzer-x86_64.a) || return 1
+    [ -e "$library" ] || [ -e "$(clang -print-file-name=libclang_rt.fuzzer-aarch64.a)" ] ||
+        find "$(clang -print-resource-dir)" -name 'libclang_rt.fuzzer*' 2>/dev/null | grep -q .
+}
+
 installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1")" = installed ]
 }
@@ -45,6 +58,10 @@ want_check() {
     want python3 command -v python3
     want libhugetlbfs-bin command -v hugeadm
     want numactl command -v numactl
+    want spin command -v spin
+    want clang command -v clang
+    # The part of clang that make fuzz links with is a package of its own, by clang's version.
+    want "libclang-rt-$(clang_version)-dev" has_fuzzer
 }
 
 want_lint() {
@@ -56,7 +73,6 @@ want_lint() {
 want_test() {
     want_check
     want_lint
-    want clang command -v clang
     want valgrind command -v valgrind
     want gnuplot-nox command -v gnuplot
     for library in libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 libtbbmalloc2; do

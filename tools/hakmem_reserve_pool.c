@@ -133,6 +133,11 @@ void pool_grow(struct state *state, enum hak_pages pages, struct reserve_share *
         }
     }
     int code = pool_read(share->node, pages, &share->after);
+    if (code == 0 && entry->from != entry->to) {
+        /* The last move could not look at what had come of it. */
+        share->added_pages += state_settle(entry, share->after.persistent_pages);
+        share->unnoted = state_save(state) != 0;
+    }
     share->code = share->code != 0 ? share->code : code;
 }
 

@@ -229,6 +229,11 @@ static int load(struct state *state)
 {
     char text[TEXT_BYTES];
     int length = sysfs_read("/proc/sys/kernel/random/boot_id", state->boot, sizeof state->boot);
+    /* "unknown" is a name like another: only where there is none, or the pages of this boot would
+     * be taken for those of an earlier one. */
+    if (length < 0 && length != -ENOENT)
+        return tool_fail(RESERVE_FAILED, "the boot's id cannot be read: %s; nothing is done",
+                         strerror(-length));
     if (length <= 0)
         snprintf(state->boot, sizeof state->boot, "unknown");
     state->boot[strcspn(state->boot, "\n")] = '\0';
