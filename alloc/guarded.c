@@ -184,8 +184,7 @@ static void end_held(struct thread *by, uint32_t held)
  * be; 0: it is not held back. */
 static size_t held_places(const struct pool *pool, size_t bytes)
 {
-    return min_size(HELD_OBJECTS,
-                    ((size_t)pool->unit_count << UNIT_LOG2) / HELD_SHARE / bytes);
+    return min_size(HELD_OBJECTS, ((size_t)pool->unit_count << UNIT_LOG2) / HELD_SHARE / bytes);
 }
 
 void guarded_free(struct thread *thread, unit_t unit, void *pointer)

@@ -340,7 +340,8 @@ TEST(tables_are_zeroed_aligned_and_faulted_in)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (size_t k = 0; k < sizeof wishes / sizeof *wishes; k++) {
             void *table = NULL;
-            CHECK_EQ(backing_table(sizes[i], first_node(), true, wishes[k], TABLE_ANYWHERE, &table), 0);
+            CHECK_EQ(backing_table(sizes[i], first_node(), true, wishes[k], TABLE_ANYWHERE, &table),
+                     0);
             CHECK_EQ((uintptr_t)table % (sizes[i] >= 2 * MIB ? 2 * MIB : 4096), 0);
             check_faulted_in(table, sizes[i]);
             backing_table_free(table, sizes[i], TABLE_ANYWHERE);
@@ -358,11 +359,13 @@ TEST(tables_that_do_not_fit_are_an_error)
 {
     void *table = &table;
     read_maps(maps_before, sizeof maps_before);
-    CHECK_EQ(backing_table(HAK_REGION_BYTES_MAX, first_node(), true, HAK_PAGES_4K, TABLE_ANYWHERE, &table),
+    CHECK_EQ(backing_table(HAK_REGION_BYTES_MAX, first_node(), true, HAK_PAGES_4K, TABLE_ANYWHERE,
+                           &table),
              -ENOMEM);
     CHECK(table == NULL);
     CHECK_EQ(backing_table(0, first_node(), true, HAK_PAGES_4K, TABLE_ANYWHERE, &table), -EINVAL);
-    CHECK_EQ(backing_table(SIZE_MAX, first_node(), true, HAK_PAGES_4K, TABLE_ANYWHERE, &table), -EINVAL);
+    CHECK_EQ(backing_table(SIZE_MAX, first_node(), true, HAK_PAGES_4K, TABLE_ANYWHERE, &table),
+             -EINVAL);
     CHECK(table == NULL);
     CHECK_NOTHING_LEFT();
 }

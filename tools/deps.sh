@@ -35,10 +35,15 @@ clang_version() {
     echo "${version:-14}"
 }
 
-has_fuzzer() {
-    library=$(clang -print-file-name=libclang_rt.fuzzer-x86_64.a) || return 1
-    [ -e "$library" ] || [ -e "$(clang -print-file-name=libclang_rt.fuzzer-aarch64.a)" ] ||
-        find "$(clang -print-resource-dir)" -name 'libclang_rt.fuzzer*' 2>/dev/null | grep -q .
+fuzzes() {
+    probe=$(mktemp) || return 1
+    echo 'int LLVMFuzzerTestOneInput(const unsigned char *d, __SIZE_TYPE__ n);
+          int LLVMFuzzerTestOneInput(const unsigned char *d, __SIZE_TYPE__ n)
+          { return (void)d, (void)n, 0; }' |
+        "${FUZZ_CC:-clang}" -x c - -fsanitize=fuzzer,address,undefined -o "$probe"
+    code=$?
+    rm -f "$probe"
+    return "$code"
 }
 
 installed() {
@@ -61,7 +66,7 @@ want_check() {
     want spin command -v spin
     want clang command -v clang
     # The part of clang that make fuzz links with is a package of its own, by clang's version.
-    want "libclang-rt-$(clang_version)-dev" has_fuzzer
+    want "libclang-rt-$(clang_version)-dev" fuzzes
 }
 
 want_lint() {

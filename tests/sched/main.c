@@ -152,6 +152,10 @@ int main(void)
         }
         parts += scene_asked == NULL || strcmp(scene_asked, scene->name) == 0 ? scene->share : 0;
     }
+    if (parts == 0) {
+        fprintf(stderr, "there is no scene %s\n", scene_asked != NULL ? scene_asked : "at all");
+        return 2;
+    }
     printf("seed %llu (again: SEED=%llu)\n", (unsigned long long)seed, (unsigned long long)seed);
     for (struct sim_scene *scene = sim_scenes(); scene != NULL && failed == 0;
          scene = scene->next) {
