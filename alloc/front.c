@@ -38,6 +38,11 @@
 #include "alloc/usable.h"
 #include "region/errlog.h"
 
+HAK_INLINE unsigned id_of(const struct hak_region *region)
+{
+    return region != NULL ? region->id : 0;
+}
+
 /* ---- misses of malloc ---- */
 
 static struct hak_region *heap_or_default(struct hak_region *heap)
@@ -106,7 +111,7 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned cls, si
     return object;
 }
 
-static HAK_NOINLINE void *malloc_unhardened(struct hak_region *heap, size_t size)
+static HAK_NOINLINE void *malloc_slow(struct hak_region *heap, size_t size)
 {
     return size > CLASS_BYTES_MAX ? malloc_large(heap, size, 0, NULL)
                                   : malloc_class(heap, sizeclass_of(size), size, 0);
@@ -121,11 +126,9 @@ void *malloc_hardened_miss(struct hak_region *heap, size_t size)
 
 void *malloc_miss(size_t size, struct hak_region *heap)
 {
-    heap = heap_or_default(heap);
-    if (unlikely(heap != NULL && heap->hardened != NULL)) {
-        return hardened_malloc(heap, size);
-    }
-    return malloc_unhardened(heap, size);
+    struct quarantine *quarantine = thread_self[id_of(heap)].active->quarantine;
+
+    return quarantine != NULL ? hardened_malloc(quarantine, size) : malloc_slow(heap, size);
 }
 
 /* ---- misses of free ---- */
@@ -149,11 +152,15 @@ static void free_object(struct hak_region *heap, struct thread *thread, unit_t u
     }
 }
 
-static HAK_NOINLINE void free_unhardened(void *pointer, struct hak_region *heap)
+static HAK_NOINLINE void free_any_way(void *pointer, struct hak_region *heap)
 {
     int saved = errno;
 
     if (pointer == NULL) {
+        return;
+    }
+    if (heap != NULL && heap->hardened != NULL) {
+        hardened_free(heap, pointer);
         return;
     }
     if (heap == NULL) {
@@ -173,11 +180,12 @@ static HAK_NOINLINE void free_unhardened(void *pointer, struct hak_region *heap)
 
 void free_slow(void *pointer, struct hak_region *heap)
 {
-    heap = heap_or_default(heap);
-    if (heap != NULL && heap->hardened != NULL) {
-        hardened_free(heap, pointer);
+    struct quarantine *quarantine = thread_self[id_of(heap)].active->quarantine;
+
+    if (quarantine != NULL) {
+        hardened_free_quick(quarantine, pointer);
     } else {
-        free_unhardened(pointer, heap);
+        free_any_way(pointer, heap_or_default(heap));
     }
 }
 
@@ -189,7 +197,7 @@ static HAK_NOINLINE void free_sized_slow(void *pointer, size_t size, size_t alig
     if (heap != NULL && heap->hardened != NULL) {
         hardened_free_sized(heap, pointer, size, alignment);
     } else {
-        free_unhardened(pointer, heap);
+        free_any_way(pointer, heap);
     }
 }
 
@@ -515,11 +523,6 @@ void *hak_malloc_on_node(size_t size, int node)
 }
 
 /* ---- a handle ---- */
-
-HAK_INLINE unsigned id_of(const struct hak_region *region)
-{
-    return region != NULL ? region->id : 0;
-}
 
 HAK_HOT void *hak_region_malloc(hak_region *region, size_t size)
 {

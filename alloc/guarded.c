@@ -216,9 +216,9 @@ void guarded_free(struct thread *thread, unit_t unit, void *pointer)
     uint32_t leaves = held_of(unit, forbidden);
     if (hold) {
         uint64_t random = thread->quarantine != NULL ? quarantine_random(thread->quarantine)
-                                                     : (uintptr_t)unit;
+                                                     : (uint64_t)unit << 59;
         /* Acquire and release: of several one hears of each that leaves, and has it alone. */
-        leaves = atomic_exchange_explicit(&pool->held[random % places], leaves,
+        leaves = atomic_exchange_explicit(&pool->held[quarantine_below(random, places)], leaves,
                                           memory_order_acq_rel);
     }
     end_held(thread, leaves);

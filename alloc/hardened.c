@@ -58,13 +58,14 @@ HAK_INLINE uint16_t state_of_size(size_t size, size_t slot_bytes)
 HAK_INLINE bool find(const struct hardened *hardened, size_t unit, unsigned cls,
                      const void *pointer, struct spot *spot)
 {
+    const struct hardened_class *own = &hardened->classes[cls];
     size_t offset = (uintptr_t)pointer - hardened->base - (unit << UNIT_LOG2);
-    unsigned index = sizeclass_index(cls, offset);
+    size_t index = (offset * own->reciprocal) >> RECIPROCAL_LOG2; /* sizeclass_index */
 
-    spot->slot_bytes = sizeclass_bytes(cls);
+    spot->slot_bytes = own->slot_bytes;
     /* A slab's tail, behind its last object, has states too, which are never live. */
     spot->state = (_Atomic uint16_t *)(void *)(hardened->states + unit * HARDENED_STRIDE) + index;
-    return index * spot->slot_bytes == offset;
+    return index * own->slot_bytes == offset;
 }
 
 /* Of any pointer; *cls CLASS_NONE where it is not into a slab. */
@@ -96,12 +97,10 @@ HAK_INLINE void set_state(const struct spot *spot, uint16_t state)
 
 /* ---- canary and fill ---- */
 
-/* Different for every address; no byte of it is 0, which ends strings. */
+/* Different for every address. The first byte is not 0, which ends strings. */
 HAK_INLINE uint64_t canary_of(const struct hardened *hardened, const void *pointer)
 {
-    uint64_t mixed = ((uintptr_t)pointer ^ hardened->secrets[0]) * hardened->secrets[1];
-
-    return (mixed ^ mixed >> 32) | 0x0101010101010101U;
+    return ((uintptr_t)pointer ^ hardened->secrets[0]) * hardened->secrets[1] | 1;
 }
 
 HAK_INLINE void put_canary(const struct hardened *hardened, void *pointer, size_t size)
@@ -178,11 +177,6 @@ bool fill_intact(const void *pointer, size_t bytes)
            memcmp(pointer, (const char *)pointer + sizeof(first), bytes - sizeof(first)) == 0;
 }
 
-HAK_INLINE bool fill_is_long(size_t bytes)
-{
-    return unlikely(bytes > FILL_INLINE);
-}
-
 /* ---- handing out ---- */
 
 unsigned hardened_class(size_t size, size_t alignment)
@@ -200,7 +194,7 @@ unsigned hardened_class(size_t size, size_t alignment)
 
 static HAK_NOINLINE void fill_verify(struct hak_region *heap, const void *object, unsigned cls)
 {
-    if (!fill_intact(object, heap->hardened->class_fill[cls])) {
+    if (!fill_intact(object, heap->hardened->classes[cls].fill_bytes)) {
         misuse_report(heap, object, MISUSE_WRITTEN_FREED);
     }
 }
@@ -251,7 +245,7 @@ void *hardened_malloc_in(struct thread *thread, size_t size, size_t alignment)
         return large_alloc(thread, size, alignment, NULL);
     }
     do {
-        object = quarantine_restock(thread, cls);
+        object = quarantine_get(thread, cls);
         if (object == NULL) {
             exhaust_asked(size, alignment);
             return NULL;
@@ -267,29 +261,25 @@ static HAK_NOINLINE void *hand_out_other(struct hak_region *heap, void *object, 
     return hardened_hand_out(heap, object, cls, size) ? object : malloc_hardened_miss(heap, size);
 }
 
-void *hardened_malloc(struct hak_region *heap, size_t size)
+void *hardened_malloc(struct quarantine *quarantine, size_t size)
 {
-    const struct hardened *hardened = heap->hardened;
-    struct quarantine *quarantine = thread_self[heap->id].active->quarantine;
+    const struct hardened *hardened = quarantine->hardened;
+    unsigned cls =
+        hardened->class_of[(min_size(size, hardened->quick_bytes) + CANARY_BYTES + 15) / 16];
+    struct quarantine_counts *counts = &quarantine->counts[cls];
     struct spot spot;
-    void *object;
 
-    if (unlikely(quarantine == NULL || size > CLASS_TABLE_BYTES_MAX - CANARY_BYTES)) {
-        return malloc_hardened_miss(heap, size);
+    if (unlikely(size > hardened->quick_bytes || counts->stock == 0)) {
+        return malloc_hardened_miss(quarantine->heap, size);
     }
-    unsigned cls = hardened->class_of[(size + CANARY_BYTES + 15) / 16];
-    if (unlikely(!quarantine_take(quarantine, cls, &object))) {
-        return malloc_hardened_miss(heap, size);
-    }
+    void *object = quarantine->arrays[cls].stock[--counts->stock];
     size_t unit = ((uintptr_t)object - hardened->base) >> UNIT_LOG2;
-    size_t fill_bytes = hardened->class_fill[cls];
     find(hardened, unit, cls, object, &spot);
-    if (unlikely(sizeclasses[cls].unit_count != 1 || fill_is_long(fill_bytes) ||
-                 state_of(&spot) != STATE_FREED || !fill_is(object, fill_bytes))) {
-        return hand_out_other(heap, object, cls, size);
+    if (unlikely(state_of(&spot) != STATE_FREED ||
+                 !fill_is(object, hardened->classes[cls].fill_bytes))) {
+        return hand_out_other(quarantine->heap, object, cls, size);
     }
-    /* told_size, of a small class; not before, so that a failure's record has what was asked. */
-    size = max_size(size, 1);
+    size = max_size(size, 1); /* told_size, of a small class */
     set_state(&spot, state_of_size(size, spot.slot_bytes));
     put_canary(hardened, object, size);
     return object;
@@ -304,7 +294,7 @@ static HAK_NOINLINE void put_away(struct hak_region *heap, unsigned cls, void *p
     struct thread *thread = thread_current_free(heap);
 
     if (thread != NULL) {
-        quarantine_put_any(thread, cls, pointer);
+        quarantine_put(thread, cls, pointer);
     } else {
         sharedpool_release(heap->stray, cls, &pointer, 1);
     }
@@ -339,41 +329,49 @@ static HAK_NOINLINE void free_other(struct hak_region *heap, void *pointer)
         misuse_report(heap, pointer, MISUSE_OVERFLOW);
     }
     set_state(&spot, STATE_FREED);
-    fill_put(pointer, hardened->class_fill[cls]);
+    fill_put(pointer, hardened->classes[cls].fill_bytes);
     put_away(heap, cls, pointer);
 }
 
-void hardened_free(struct hak_region *heap, void *pointer)
+void hardened_free_quick(struct quarantine *quarantine, void *pointer)
 {
-    const struct hardened *hardened = heap->hardened;
+    const struct hardened *hardened = quarantine->hardened;
     size_t unit = ((uintptr_t)pointer - hardened->base) >> UNIT_LOG2;
     struct spot spot;
 
     if (unlikely(unit >= hardened->unit_count)) {
-        free_other(heap, pointer);
+        free_other(quarantine->heap, pointer);
         return;
     }
     /* Relaxed: as heap_class. */
     unsigned cls = atomic_load_explicit(&hardened->class_map[unit], memory_order_relaxed) >>
                    CLASS_MAP_SHIFT;
-    if (unlikely(cls - 1 >= CLASS_COUNT || sizeclasses[cls].unit_count != 1 ||
+    if (unlikely(cls - 1 >= hardened->quick_classes ||
                  !find(hardened, unit, cls, pointer, &spot))) {
-        free_other(heap, pointer);
+        free_other(quarantine->heap, pointer);
         return;
     }
     uint16_t state = state_of(&spot);
-    size_t fill_bytes = hardened->class_fill[cls];
-    if (unlikely(!is_live(state) || fill_is_long(fill_bytes) ||
+    if (unlikely(!is_live(state) ||
                  !intact(hardened, pointer, size_of_live(state, spot.slot_bytes)))) {
-        free_other(heap, pointer);
+        free_other(quarantine->heap, pointer);
         return;
     }
     set_state(&spot, STATE_FREED);
-    put_fill(pointer, fill_bytes);
+    put_fill(pointer, hardened->classes[cls].fill_bytes);
+    if (unlikely(!quarantine_swap(quarantine, cls, pointer))) {
+        put_away(quarantine->heap, cls, pointer);
+    }
+}
+
+void hardened_free(struct hak_region *heap, void *pointer)
+{
     struct quarantine *quarantine = thread_self[heap->id].active->quarantine;
-    if (unlikely(quarantine == NULL || hardened->several_nodes ||
-                 !quarantine_put(quarantine, cls, pointer))) {
-        put_away(heap, cls, pointer);
+
+    if (quarantine != NULL) {
+        hardened_free_quick(quarantine, pointer);
+    } else {
+        free_other(heap, pointer);
     }
 }
 
@@ -474,11 +472,26 @@ void hardened_open(struct hak_region *heap, const struct settings *settings)
     hardened->base = heap->area.base;
     hardened->unit_count = heap->area.unit_count;
     hardened->class_map = heap->class_map;
-    hardened->several_nodes = heap->area.segment_count > 1;
     hardened->guards = !heap->area.adopted && !os_pages_hugetlb(heap->area.pages);
     hardened->fill_bytes = max_size(FILL_STEP, round_down(settings->fill_bytes, FILL_STEP));
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {
-        hardened->class_fill[cls] = (uint32_t)min_size(hardened->fill_bytes, sizeclass_bytes(cls));
+        size_t bytes = sizeclass_bytes(cls);
+        hardened->classes[cls] = (struct hardened_class){
+            .reciprocal = sizeclasses[cls].reciprocal,
+            .slot_bytes = (uint32_t)bytes,
+            .fill_bytes = (uint32_t)min_size(hardened->fill_bytes, bytes)};
+    }
+    /* The common case: slabs of one unit, so that a pointer's lower bits tell its object. Long
+     * fills are better done by the C library, and objects of other nodes go home. */
+    while (heap->area.segment_count == 1 && hardened->fill_bytes <= FILL_INLINE &&
+           hardened->quick_classes < CLASS_COUNT &&
+           sizeclasses[hardened->quick_classes + 1].unit_count == 1) {
+        hardened->quick_classes++;
+    }
+    if (hardened->quick_classes > 0) {
+        hardened->quick_bytes = min_size(CLASS_TABLE_BYTES_MAX,
+                                         sizeclass_bytes(hardened->quick_classes)) -
+                                CANARY_BYTES;
     }
     for (size_t n = 0; n < CLASS_TABLE_ENTRIES; n++) {
         hardened->class_of[n] = (uint8_t)hardened_class(n * 16 - min_size(n * 16, CANARY_BYTES), 0);

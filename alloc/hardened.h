@@ -26,24 +26,34 @@
 
 #include "alloc/thread.h"
 
+struct quarantine;
+
 /* The least slot is 32 bytes. */
 #define HARDENED_OBJECTS (UNIT_BYTES / 32)
 /* An odd number of cache lines, as with struct slab. */
 #define HARDENED_STRIDE (HARDENED_OBJECTS * 2 + CACHE_LINE)
 #define CANARY_BYTES 8
+/* What calls want to know of a class. */
+struct hardened_class {
+    uint64_t reciprocal; /* as in struct sizeclass */
+    uint32_t slot_bytes;
+    uint32_t fill_bytes; /* a multiple of FILL_STEP, and not 0 */
+};
+
 /* What is looked at by every call first; constant from set-up on but for the counts. */
 struct hardened {
     uintptr_t base; /* of the region */
     size_t unit_count;
     const _Atomic uint8_t *class_map;
-    unsigned char *states; /* HARDENED_STRIDE bytes a unit */
-    uint64_t secrets[2];   /* of the canaries */
-    bool several_nodes;
+    unsigned char *states;  /* HARDENED_STRIDE bytes a unit */
+    uint64_t secrets[2];    /* of the canaries */
+    size_t quick_bytes;     /* asked for: above, not the common case */
+    unsigned quick_classes; /* classes 1 to this one are: slabs of one unit, of the only node */
     bool guards;
-    size_t fill_bytes;                     /* of an object; a multiple of FILL_STEP, and not 0 */
-    uint32_t class_fill[CLASS_COUNT + 1];  /* of an object of the class, likewise */
     uint8_t class_of[CLASS_TABLE_ENTRIES]; /* by what is asked for and its canary, / 16 */
-    uint64_t seed CACHE_ALIGNED;           /* of the threads' random numbers */
+    struct hardened_class classes[CLASS_COUNT + 1];
+    uint64_t seed CACHE_ALIGNED; /* of the threads' random numbers */
+    size_t fill_bytes;           /* of a large object */
     _Atomic uint64_t seeds_given;
     _Atomic uint64_t guards_refused;
 };
@@ -61,8 +71,9 @@ void hardened_close_slab(struct hak_region *heap, unit_t unit, unsigned cls, uns
 
 /* Class of an object of so many bytes; CLASS_NONE: a large one. */
 unsigned hardened_class(size_t size, size_t alignment);
-/* An object of the thread's stock, or the way round by malloc_class and hardened_malloc_in. */
-void *hardened_malloc(struct hak_region *heap, size_t size);
+/* The common case, by the calling thread's quarantine; where it is not that, the way round by
+ * malloc_hardened_miss and hardened_malloc_in. */
+void *hardened_malloc(struct quarantine *quarantine, size_t size);
 /* Any size and alignment. NULL with errno and the record. */
 void *hardened_malloc_in(struct thread *thread, size_t size, size_t alignment);
 /* Makes an object of the class that nobody holds the caller's; false where somebody holds it after
@@ -71,7 +82,8 @@ bool hardened_hand_out(struct hak_region *heap, void *object, unsigned cls, size
 /* An object leaves a quarantine for its slab; false where somebody holds it after all, which is
  * reported: it stays his. */
 bool hardened_let_go(struct hak_region *heap, const void *object, unsigned cls);
-/* Any pointer. Keeps errno. */
+/* Any pointer, both; keep errno. The first by the calling thread's quarantine. */
+void hardened_free_quick(struct quarantine *quarantine, void *pointer);
 void hardened_free(struct hak_region *heap, void *pointer);
 /* The same by a caller that says what was asked for. alignment 0: not said. */
 void hardened_free_sized(struct hak_region *heap, void *pointer, size_t size, size_t alignment);

@@ -14,14 +14,13 @@
 /* What each has however much others hold. */
 #define FLOOR_OBJECTS 8
 #define FLOOR_BYTES ((size_t)8 << 10)
-/* The stock is filled up once it is down to one part in so many. */
-#define STOCK_LOW 4
 
 /* Held and stock of a class, as long as the budget of caches allows. */
 static HAK_COLD bool open(struct thread *thread, unsigned cls)
 {
     size_t both = 2 * sizeclass_bytes(cls);
-    size_t objects = min_size(QUARANTINE_OBJECTS, cache_share(thread->pool) / SHARE_CLASSES / both);
+    size_t share = cache_share(thread->pool) / SHARE_CLASSES / both;
+    size_t objects = min_size(QUARANTINE_OBJECTS, share);
     size_t floor = min_size(FLOOR_OBJECTS, FLOOR_BYTES / both);
 
     while (objects > floor && !cache_reserve(thread, objects * both)) {
@@ -31,7 +30,6 @@ static HAK_COLD bool open(struct thread *thread, unsigned cls)
         objects = floor != 0 && cache_reserve_floor(thread, floor * both) ? floor : 0;
     }
     thread->quarantine->counts[cls].capacity = (uint8_t)objects;
-    thread->quarantine->counts[cls].low = (uint8_t)max_size(1, objects / STOCK_LOW);
     return objects > 0;
 }
 
@@ -50,39 +48,61 @@ static void send_back(struct thread *thread, unsigned cls, void **objects, unsig
     }
 }
 
-void *quarantine_restock(struct thread *thread, unsigned cls)
+/* Every order alike (Fisher and Yates). */
+static void shuffle(struct quarantine *quarantine, void **objects, unsigned count)
+{
+    for (unsigned left = count; left > 1; left--) {
+        size_t chosen = quarantine_below(quarantine_random(quarantine), left);
+        void *object = objects[chosen];
+        objects[chosen] = objects[left - 1];
+        objects[left - 1] = object;
+    }
+}
+
+/* The stock is empty. */
+static HAK_NOINLINE void *restock(struct thread *thread, unsigned cls)
 {
     struct quarantine *quarantine = thread->quarantine;
     struct quarantine_counts *counts = &quarantine->counts[cls];
     void **stock = quarantine->arrays[cls].stock;
-    void *object = NULL;
+    void *object;
 
     if (counts->capacity == 0 && !open(thread, cls)) {
         return refill(thread, cls, &object, 1) == 1 ? object : refill_exhausted(thread, cls);
     }
-    counts->stock = (uint8_t)(counts->stock + refill(thread, cls, stock + counts->stock,
-                                                     counts->capacity - (unsigned)counts->stock));
-    if (counts->stock == 0) {
+    unsigned got = refill(thread, cls, stock, counts->capacity);
+    if (got == 0) {
         return refill_exhausted(thread, cls);
     }
-    unsigned chosen = quarantine_below(quarantine, counts->stock);
-    object = stock[chosen];
-    stock[chosen] = stock[--counts->stock];
-    return object;
+    shuffle(quarantine, stock, got);
+    counts->stock = (uint8_t)(got - 1);
+    return stock[got - 1];
 }
 
-/* Half of a full stock goes back to the slabs; it has no order. */
+void *quarantine_get(struct thread *thread, unsigned cls)
+{
+    struct quarantine_counts *counts = &thread->quarantine->counts[cls];
+
+    return likely(counts->stock > 0) ? thread->quarantine->arrays[cls].stock[--counts->stock]
+                                     : restock(thread, cls);
+}
+
+/* The half of a full stock that has been in it for longer goes back to the slabs. */
 static void thin_out(struct thread *thread, unsigned cls)
 {
     struct quarantine_counts *counts = &thread->quarantine->counts[cls];
-    unsigned half = ((unsigned)counts->stock + 1) / 2;
+    void **stock = thread->quarantine->arrays[cls].stock;
+    unsigned half = (counts->stock + 1U) / 2;
+    void *old[QUARANTINE_OBJECTS];
 
+    __builtin_memcpy(old, stock, half * sizeof(void *));
     counts->stock = (uint8_t)(counts->stock - half);
-    send_back(thread, cls, thread->quarantine->arrays[cls].stock + counts->stock, half);
+    __builtin_memmove(stock, stock + half, counts->stock * sizeof(void *));
+    send_back(thread, cls, old, half);
 }
 
 /* Free of the quarantine. The stock is for this node's: outbox.c sends the others home. */
-static void let_go(struct thread *thread, unsigned cls, void *object)
+static void let_go(struct thread *thread, unsigned cls, uint64_t random, void *object)
 {
     struct hak_region *heap = thread->heap;
     struct quarantine_counts *counts = &thread->quarantine->counts[cls];
@@ -97,10 +117,10 @@ static void let_go(struct thread *thread, unsigned cls, void *object)
     if (counts->stock == counts->capacity) {
         thin_out(thread, cls);
     }
-    quarantine_stock(thread->quarantine, cls, object);
+    quarantine_stock(counts, thread->quarantine->arrays[cls].stock, random, object);
 }
 
-void quarantine_put_any(struct thread *thread, unsigned cls, void *object)
+void quarantine_put(struct thread *thread, unsigned cls, void *object)
 {
     struct quarantine *quarantine = thread->quarantine;
     struct quarantine_counts *counts = &quarantine->counts[cls];
@@ -114,10 +134,11 @@ void quarantine_put_any(struct thread *thread, unsigned cls, void *object)
         held[counts->held++] = object;
         return;
     }
-    unsigned chosen = quarantine_below(quarantine, counts->held);
-    void *leaves = held[chosen];
-    held[chosen] = object;
-    let_go(thread, cls, leaves);
+    uint64_t random = quarantine_random(quarantine);
+    void **place = &held[quarantine_below(random << 16, counts->capacity)];
+    void *leaves = *place;
+    *place = object;
+    let_go(thread, cls, random, leaves);
 }
 
 bool quarantine_shed(struct thread *thread, unsigned cls)
@@ -140,6 +161,8 @@ void quarantine_init(struct thread *thread)
     /* Relaxed: only different each time. */
     uint64_t which = atomic_fetch_add_explicit(&hardened->seeds_given, 1, memory_order_relaxed);
 
+    thread->quarantine->heap = thread->heap;
+    thread->quarantine->hardened = hardened;
     thread->quarantine->random = hardened->seed + which * 0x9e3779b97f4a7c15U;
     thread->quarantine->step = (hardened->secrets[0] + which * 2) | 1; /* odd: a full period */
     __builtin_memset(thread->quarantine->counts, 0, sizeof(thread->quarantine->counts));

@@ -7,8 +7,8 @@
  * sampled places.
  *
  * Objects live in slots that any thread may lock; a thread takes a random slot and does to it what
- * comes next. Three cases: one node, two (pretended) nodes, and a region so small that it keeps
- * running out. At the end all is freed, every room's books are checked, and one object of 95 % of
+ * comes next. Four cases: one node, two (pretended) nodes, a region so small that it keeps running
+ * out, and a hardened one; HAKMEM_HARDENED=1 makes all of them that. At the end all is freed, every room's books are checked, and one object of 95 % of
  * each segment succeeds. Time: STRESS_SECONDS over all cases; SEED repeats the choices.
  */
 #include "tests/heap_kit.h"
@@ -398,7 +398,7 @@ static void run_stress(size_t slot_count, size_t bytes_max, bool pins)
     atomic_store(&stress.refused, 0);
     atomic_store(&stress.lives, 0);
     (void)harness_seed();
-    stress.until_ms = harness_now_ms() + harness_stress_seconds(5) * 1000 / 3;
+    stress.until_ms = harness_now_ms() + harness_stress_seconds(5) * 1000 / 4;
     run_lanes();
     if (__atomic_load_n(&harness_state.outcome, __ATOMIC_RELAXED) != HARNESS_OK) {
         harness_leave(HARNESS_FAILED); /* a thread has said why */
@@ -438,6 +438,19 @@ TEST(contents_survive_a_region_that_keeps_running_out)
     CHECK_EQ(hak_on_exhausted(NULL, reclaim, NULL), 0);
     run_stress(500, 3 * MIB, false);
     CHECK_GE(kit_stats().exhausted, 1);
+    kit_forget_last();
+}
+
+/* Its aborts on misuse are what is tried here: none of all that is misuse. */
+TEST(contents_survive_in_a_hardened_region)
+{
+    struct hak_config config = kit_config(64 * MIB);
+
+    config.hardened = HAK_ON;
+    kit_forget_last();
+    kit_start(&config);
+    CHECK_EQ(hak_on_exhausted(NULL, reclaim, NULL), 0);
+    run_stress(1000, 8 * MIB, false);
     kit_forget_last();
 }
 

@@ -85,8 +85,8 @@ static void double_after_reuse(void)
     unsigned char *object = herd_middle(), *again = NULL;
     size_t before = herd_count;
     call_free(object);
-    for (int round = 0; round < 100 && again != object; round++) {
-        for (int n = 0; n < 2000 && again != object; n++) {
+    for (int round = 0; round < 20 && again != object; round++) {
+        for (int n = 0; n < 20000 && again != object; n++) {
             again = call_malloc(row->size);
             herd_add(again, row->size);
         }
