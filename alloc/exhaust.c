@@ -58,6 +58,19 @@ static bool mend(struct pool *pool, unsigned cls)
     return worth;
 }
 
+/* Large objects that a hardened region holds back, wherever the allocation may look. */
+static bool drain_held(struct thread *thread, struct pool *pool)
+{
+    struct hak_region *heap = thread->heap;
+    bool any = heap->hardened != NULL && guarded_drain(thread, pool);
+
+    for (uint32_t n = 0; heap->hardened != NULL && heap_any_node(heap) && n + 1 < heap->pool_count;
+         n++) {
+        (void)guarded_drain(thread, &heap->pools[pool->nearest[n]]);
+    }
+    return any;
+}
+
 bool exhaust_relieve(struct thread *thread, struct pool *pool, enum exhaust_step step,
                      size_t size_bytes, unsigned cls)
 {
@@ -68,7 +81,7 @@ bool exhaust_relieve(struct thread *thread, struct pool *pool, enum exhaust_step
         if (!stray) {
             thread_drain(thread);
         }
-        return (thread->heap->hardened != NULL && guarded_drain(thread, pool)) || !stray;
+        return drain_held(thread, pool) || !stray;
     case EXHAUST_IDLE:
         return thread_reclaim_idle(thread->heap, thread);
     case EXHAUST_MEND:

@@ -20,6 +20,12 @@ static struct slab *entry(const struct hak_region *heap, unit_t unit)
     return &heap->slabs[unit];
 }
 
+static unsigned guards_of(const struct slab *slab)
+{
+    /* Relaxed: whoever asks has the object, or is ending it. */
+    return atomic_load_explicit(&slab->guards, memory_order_relaxed);
+}
+
 /* Of a large object and of what stands around it, none of which is anybody else's. */
 struct extent {
     unit_t first;
@@ -29,8 +35,8 @@ struct extent {
 static struct extent extent_of(const struct hak_region *heap, unit_t unit)
 {
     const struct slab *slab = entry(heap, unit);
-    unsigned before = (slab->guards & GUARD_BEFORE) != 0;
-    unsigned behind = (slab->guards & GUARD_BEHIND) != 0;
+    unsigned before = (guards_of(slab) & GUARD_BEFORE) != 0;
+    unsigned behind = (guards_of(slab) & GUARD_BEHIND) != 0;
 
     return (struct extent){.first = (unit_t)(unit - before),
                            .units = large_units(slab) + before + behind};
@@ -95,8 +101,8 @@ static void put_canary(const struct hak_region *heap, unit_t unit)
 {
     const struct slab *slab = entry(heap, unit);
 
-    if (slab->asked_bytes + CANARY_BYTES <= large_units(slab) << UNIT_LOG2) {
-        canary_put(heap->hardened, region_address(&heap->area, unit), slab->asked_bytes);
+    if (asked_bytes(slab) + CANARY_BYTES <= large_units(slab) << UNIT_LOG2) {
+        canary_put(heap->hardened, region_address(&heap->area, unit), asked_bytes(slab));
     }
 }
 
@@ -104,8 +110,8 @@ static bool canary_is_intact(const struct hak_region *heap, unit_t unit)
 {
     const struct slab *slab = entry(heap, unit);
 
-    return slab->asked_bytes + CANARY_BYTES > large_units(slab) << UNIT_LOG2 ||
-           canary_intact(heap->hardened, region_address(&heap->area, unit), slab->asked_bytes);
+    return asked_bytes(slab) + CANARY_BYTES > large_units(slab) << UNIT_LOG2 ||
+           canary_intact(heap->hardened, region_address(&heap->area, unit), asked_bytes(slab));
 }
 
 void *guarded_alloc_in(struct thread *thread, struct pool *pool, size_t size, size_t alignment,
@@ -123,9 +129,11 @@ void *guarded_alloc_in(struct thread *thread, struct pool *pool, size_t size, si
     }
     unit += before;
     size = max_size(size, 1);
-    entry(heap, unit)->asked_bytes = size;
-    entry(heap, unit)->guards = put_guards(
-        heap, unit, units, (before ? GUARD_BEFORE : 0U) | (guards ? GUARD_BEHIND : 0U));
+    set_asked_bytes(entry(heap, unit), size);
+    unsigned placed = put_guards(heap, unit, units,
+                                 (before ? GUARD_BEFORE : 0U) | (guards ? GUARD_BEHIND : 0U));
+    /* Relaxed: ours alone; handing the object out orders it. */
+    atomic_store_explicit(&entry(heap, unit)->guards, placed, memory_order_relaxed);
     large_mark(heap, unit, units);
     put_canary(heap, unit);
     count_add(&thread->counts.large_allocs, 1);
@@ -139,7 +147,7 @@ size_t guarded_size(const struct hak_region *heap, unit_t unit, const void *poin
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
 
     return pointer == region_address(&heap->area, unit) && head_state(head) == SLAB_LARGE
-               ? slab->asked_bytes
+               ? asked_bytes(slab)
                : 0;
 }
 
@@ -155,7 +163,7 @@ static void end(struct thread *by, unit_t unit, bool forbidden)
     /* Relaxed: ours alone now. */
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_relaxed);
 
-    if ((forbidden || slab->guards != 0) &&
+    if ((forbidden || guards_of(slab) != 0) &&
         os_allow(region_address(&heap->area, extent.first), extent.units << UNIT_LOG2) != 0) {
         return; /* taken for good: nobody may have what may not be touched */
     }
@@ -236,7 +244,7 @@ bool guarded_resize(struct hak_region *heap, unit_t unit, void *pointer, size_t 
     if (!fits && !must) {
         return false;
     }
-    slab->asked_bytes = size;
+    set_asked_bytes(slab, size);
     put_canary(heap, unit);
     return true;
 }

@@ -205,9 +205,10 @@ bool hardened_hand_out(struct hak_region *heap, void *object, unsigned cls, size
     unit_t unit = region_unit(&heap->area, object);
     struct spot spot;
 
-    find(hardened, heap_slab_head(heap, unit), cls, object, &spot);
+    bool there = find(hardened, heap_slab_head(heap, unit), cls, object, &spot);
     uint16_t state = state_of(&spot);
-    if (is_live(state)) {
+    /* Of another class: its slab went while it was here, since it was freed by two at once. */
+    if (is_live(state) || !there || heap_class(heap, unit) != cls) {
         misuse_report(heap, object, MISUSE_FREED_TWICE);
         return false;
     }

@@ -18,8 +18,8 @@
  *
  * States are written by whoever holds the object and are not read-modify-write: an atomic step a
  * call would cost more than all the rest. Two threads that free the same object at the very same
- * moment both see it live; then the object is found live when it is handed out for the second time,
- * or its bit is found set when it goes back to its slab. Both are reported.
+ * moment both see it live. Whoever comes second with it, to hand it out or to send it back to its
+ * slab, finds it live, or of another class, or its bit set, and reports it.
  */
 #ifndef HAK_ALLOC_HARDENED_H
 #define HAK_ALLOC_HARDENED_H

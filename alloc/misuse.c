@@ -85,7 +85,12 @@ static void describe(struct hak_region *heap, const void *pointer, struct hak_er
                       head, state_words(head_state(word)), cls, bytes, offset / bytes,
                       offset % bytes);
     }
-    size_t asked = heap->hardened != NULL ? hardened_size(heap, pointer) : 0;
+    size_t asked = 0;
+    if (heap->hardened != NULL) {
+        /* Of a large object by its entry: it may have been freed by the call that reports. */
+        asked = cls == CLASS_LARGE_HEAD ? asked_bytes(&heap->slabs[unit])
+                                        : hardened_size(heap, pointer);
+    }
     if (asked != 0) {
         errlog_append(error->message, room, "; %zu bytes were asked for", asked);
     }

@@ -58,8 +58,8 @@ enum slab_state {
 struct slab {
     _Atomic uint64_t head;
     _Atomic uint32_t large_units;
-    uint32_t guards;      /* of a large object of a hardened region: alloc/guarded.c */
-    uint64_t asked_bytes; /* likewise */
+    _Atomic uint32_t guards;      /* of a large object of a hardened region: alloc/guarded.c */
+    _Atomic uint64_t asked_bytes; /* likewise */
     uint64_t spare;
     _Atomic uint64_t bits[SLAB_WORDS]; /* the first four share the head's cache line */
     uint64_t odd[4];
@@ -70,6 +70,17 @@ struct slab {
 _Static_assert(sizeof(struct slab) == 9 * CACHE_LINE, "odd stride");
 _Static_assert(offsetof(struct slab, bits) == 32, "small slabs are one line");
 _Static_assert(UNIT_BYTES / 16 == SLAB_WORDS * 64, "the smallest class fits");
+
+/* Relaxed, both: changed by the object's holder alone; others may look, for whatever it is worth. */
+HAK_INLINE size_t asked_bytes(const struct slab *slab)
+{
+    return (size_t)atomic_load_explicit(&slab->asked_bytes, memory_order_relaxed);
+}
+
+HAK_INLINE void set_asked_bytes(struct slab *slab, size_t bytes)
+{
+    atomic_store_explicit(&slab->asked_bytes, bytes, memory_order_relaxed);
+}
 
 #define HEAD_GENERATION ((uint64_t)1 << 24)
 

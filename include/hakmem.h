@@ -382,7 +382,10 @@ HAK_API void *hak_region_malloc_on_node(hak_region *region, size_t size, int nod
  *                   after they were freed is reported as misuse, likewise; at the latest when the
  *                   memory of a whole slab goes back to be used for another size. Freed objects
  *                   are held back for a while; which of the free ones comes next is chosen at
- *                   random. Objects are aligned to 16, to more only where it was asked for.
+ *                   random. (How many there are to choose from depends on the region: up to 64 of
+ *                   a class and thread at 256 MiB, fewer of large classes and in small regions,
+ *                   and none by hak_malloc_on_node.) Objects are aligned to 16, to more only where
+ *                   it was asked for.
  *   hak_usable_size is the size that was asked for, at least 1; of a freed object it is 0 and
  *                   misuse.
  *   large objects   on THP and 4K pages have 64 KiB before and behind them that nobody can touch

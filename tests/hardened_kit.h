@@ -81,6 +81,25 @@ static inline void hard_check_said(const void *pointer, const char *words)
         hard_check_said(pointer, words);                                                           \
     } while (0)
 
+/* Every byte of it has the value. */
+static inline void hard_check_whole(const unsigned char *object, size_t size, unsigned char value)
+{
+    for (size_t n = 0; n < size; n++) {
+        if (object[n] != value) {
+            FAIL("%zu bytes at %p: byte %zu is %u, not %u", size, (const void *)object, n,
+                 object[n], value);
+        }
+    }
+}
+
+/* An object as it comes. */
+static inline void hard_check_fresh(const void *object, size_t size)
+{
+    CHECK(object != NULL);
+    CHECK_EQ((uintptr_t)object % HAK_ALIGNMENT_MIN, 0);
+    CHECK_EQ(hak_usable_size(object), max_size(size, 1));
+}
+
 /* Another value than the byte has, and the wished one where that is another. */
 static inline void hard_change(unsigned char *at, unsigned char wished)
 {

@@ -8,8 +8,9 @@
  *
  * Objects live in slots that any thread may lock; a thread takes a random slot and does to it what
  * comes next. Four cases: one node, two (pretended) nodes, a region so small that it keeps running
- * out, and a hardened one; HAKMEM_HARDENED=1 makes all of them that. At the end all is freed, every room's books are checked, and one object of 95 % of
- * each segment succeeds. Time: STRESS_SECONDS over all cases; SEED repeats the choices.
+ * out, and a hardened one; HAKMEM_HARDENED=1 makes all of them that. At the end all is freed, every
+ * room's books are checked, and one object of 95 % of each segment succeeds. Time: STRESS_SECONDS
+ * over all cases; SEED repeats the choices.
  */
 #include "tests/heap_kit.h"
 
