@@ -7,6 +7,8 @@
 #include "tests/hardened_kit.h"
 #include "tests/left_kit.h"
 
+#include <sys/file.h>
+
 /* The least large object with guards: no canary behind it. */
 #define LEAST ((size_t)262137)
 
