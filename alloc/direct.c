@@ -48,7 +48,7 @@ static void *from_pool_at_last(struct thread *by, struct pool *pool, unsigned cl
     void *object = from_pool(by, pool, cls, size, alignment);
 
     for (enum exhaust_step step = 0; object == NULL && step < EXHAUST_STEPS; step++) {
-        if (size <= (size_t)pool->unit_count << UNIT_LOG2 &&
+        if (size <= large_room(by->heap, pool->unit_count) &&
             exhaust_relieve(by, pool, step, size, cls)) {
             object = from_pool(by, pool, cls, size, alignment);
         }

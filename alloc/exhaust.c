@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "alloc/guarded.h"
+#include "alloc/large.h"
 #include "alloc/refill.h"
 #include "region/errlog.h"
 #include "region/units.h"
@@ -198,7 +199,7 @@ void exhaust_record(struct thread *thread, struct pool *pool, size_t size_bytes,
         .alignment = alignment,
         .segment_bytes = (size_t)pool->unit_count << UNIT_LOG2,
         .free_bytes = free_in(pool),
-        .largest_free_bytes = units_largest_run(pool->segment) << UNIT_LOG2,
+        .largest_free_bytes = large_room(pool->heap, units_largest_run(pool->segment)),
         .stranded_bytes = stranded_in(pool),
         .elsewhere_bytes = heap_any_node(heap) ? 0 : free_elsewhere(pool),
         .advised_bytes = advise(heap, size_bytes, alignment),

@@ -286,7 +286,11 @@ static void *grow_elsewhere(struct hak_region *heap, const void *pointer, size_t
     unit_t unit = region_unit(&heap->area, pointer);
     void *object = thread != NULL ? large_grow(thread, size) : NULL;
 
-    if (object == NULL && thread != NULL && heap_class(heap, unit) == CLASS_LARGE_HEAD) {
+    if (object != NULL && heap->hardened != NULL) {
+        (void)hardened_resize(heap, object, size, true); /* the rest is room for growing */
+    }
+    if (object == NULL && thread != NULL && heap->hardened == NULL &&
+        heap_class(heap, unit) == CLASS_LARGE_HEAD) {
         object = large_grow_down(thread, unit, size);
         *moved = object != NULL;
     }
@@ -319,7 +323,7 @@ static void *realloc_any(struct hak_region *heap, unsigned id, void *pointer, si
     }
     int saved = errno;
     bool done = false;
-    bool grows = size > CLASS_BYTES_MAX && size > have && at->hardened == NULL;
+    bool grows = size > CLASS_BYTES_MAX && size > have;
     void *moved = grows ? grow_elsewhere(at, pointer, size, &done) : malloc_any(heap, id, size);
     if (moved == NULL) {
         /* Too large is better than nothing. */

@@ -42,8 +42,7 @@ static struct extent extent_of(const struct hak_region *heap, unit_t unit)
                            .units = large_units(slab) + before + behind};
 }
 
-/* All of it or nothing: where the range is of several pieces the kernel can refuse half-way, and
- * back it needs no further ones. */
+/* All of it or nothing: where the range is of several pieces the kernel can refuse half-way. */
 static bool forbid(void *at, size_t bytes)
 {
     if (os_forbid(at, bytes) != 0) {
@@ -53,12 +52,18 @@ static bool forbid(void *at, size_t bytes)
     return true;
 }
 
-/* Nobody's unit becomes a guard; false where the kernel refuses. */
+/* Nobody's unit becomes a guard; false where the kernel refuses, or may need its pieces itself. */
 static bool guard(struct hak_region *heap, unit_t unit)
 {
-    if (!forbid(region_address(&heap->area, unit), UNIT_BYTES)) {
+    struct hardened *hardened = heap->hardened;
+    bool may = budget_take(&hardened->guards_now, hardened->guards_most, 1);
+
+    if (!may || !forbid(region_address(&heap->area, unit), UNIT_BYTES)) {
+        if (may) {
+            budget_give(&hardened->guards_now, 1);
+        }
         /* Relaxed: a count. */
-        atomic_fetch_add_explicit(&heap->hardened->guards_refused, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&hardened->guards_refused, 1, memory_order_relaxed);
         return false;
     }
     heap_set_offset(heap, unit, 0);
@@ -66,8 +71,9 @@ static bool guard(struct hak_region *heap, unit_t unit)
     return true;
 }
 
-/* Guards on the units before and behind, or these go back. */
-static unsigned put_guards(struct hak_region *heap, unit_t unit, size_t units, unsigned wanted)
+/* Guards on the units before and behind. Without the one before its unit goes back; without the one
+ * behind it becomes part of the object, so that there is room for the canary. */
+static unsigned put_guards(struct hak_region *heap, unit_t unit, size_t *units, unsigned wanted)
 {
     unsigned guards = 0;
 
@@ -79,10 +85,10 @@ static unsigned put_guards(struct hak_region *heap, unit_t unit, size_t units, u
         }
     }
     if (wanted & GUARD_BEHIND) {
-        if (guard(heap, (unit_t)(unit + units))) {
+        if (guard(heap, (unit_t)(unit + *units))) {
             guards |= GUARD_BEHIND;
         } else {
-            units_release(&heap->area, (unit_t)(unit + units), 1);
+            ++*units;
         }
     }
     return guards;
@@ -96,22 +102,26 @@ static size_t units_for(const struct hak_region *heap, size_t size)
     return max_size(1, (size + canary + UNIT_BYTES - 1) >> UNIT_LOG2);
 }
 
-/* The canary as far as there is room for it. */
+/* The canary as far as there is room for it: a guard may stand right behind the last byte. */
+static size_t canary_room(const struct slab *slab)
+{
+    return min_size(CANARY_BYTES, (large_units(slab) << UNIT_LOG2) - asked_bytes(slab));
+}
+
 static void put_canary(const struct hak_region *heap, unit_t unit)
 {
     const struct slab *slab = entry(heap, unit);
 
-    if (asked_bytes(slab) + CANARY_BYTES <= large_units(slab) << UNIT_LOG2) {
-        canary_put(heap->hardened, region_address(&heap->area, unit), asked_bytes(slab));
-    }
+    canary_put(heap->hardened, region_address(&heap->area, unit), asked_bytes(slab),
+               canary_room(slab));
 }
 
 static bool canary_is_intact(const struct hak_region *heap, unit_t unit)
 {
     const struct slab *slab = entry(heap, unit);
 
-    return asked_bytes(slab) + CANARY_BYTES > large_units(slab) << UNIT_LOG2 ||
-           canary_intact(heap->hardened, region_address(&heap->area, unit), asked_bytes(slab));
+    return canary_intact(heap->hardened, region_address(&heap->area, unit), asked_bytes(slab),
+                         canary_room(slab));
 }
 
 void *guarded_alloc_in(struct thread *thread, struct pool *pool, size_t size, size_t alignment,
@@ -130,7 +140,7 @@ void *guarded_alloc_in(struct thread *thread, struct pool *pool, size_t size, si
     unit += before;
     size = max_size(size, 1);
     set_asked_bytes(entry(heap, unit), size);
-    unsigned placed = put_guards(heap, unit, units,
+    unsigned placed = put_guards(heap, unit, &units,
                                  (before ? GUARD_BEFORE : 0U) | (guards ? GUARD_BEHIND : 0U));
     /* Relaxed: ours alone; handing the object out orders it. */
     atomic_store_explicit(&entry(heap, unit)->guards, placed, memory_order_relaxed);
@@ -151,6 +161,28 @@ size_t guarded_size(const struct hak_region *heap, unit_t unit, const void *poin
                : 0;
 }
 
+/* What is held is a unit's number, times 2, plus 1 where it is forbidden. */
+static uint32_t held_of(unit_t unit, bool forbidden)
+{
+    return unit << 1 | forbidden;
+}
+
+/* The kernel has no pieces left to allow the object's memory again: it stays held, for a later try.
+ * Where all places are taken its units are, for good. */
+static void keep(struct thread *by, unit_t unit)
+{
+    struct pool *pool = heap_pool_of(by->heap, unit);
+
+    for (unsigned n = 0; n < HELD_OBJECTS; n++) {
+        uint32_t none = HELD_NONE;
+        /* Release: with guarded_drain and guarded_free, who take it out. */
+        if (atomic_compare_exchange_strong_explicit(&pool->held[n], &none, held_of(unit, true),
+                                                    memory_order_release, memory_order_relaxed)) {
+            return;
+        }
+    }
+}
+
 /* HELD -> FREE, by who took it out of the pool's held ones, or never put it there. */
 static void end(struct thread *by, unit_t unit, bool forbidden)
 {
@@ -165,20 +197,16 @@ static void end(struct thread *by, unit_t unit, bool forbidden)
 
     if ((forbidden || guards_of(slab) != 0) &&
         os_allow(region_address(&heap->area, extent.first), extent.units << UNIT_LOG2) != 0) {
-        return; /* taken for good: nobody may have what may not be touched */
+        keep(by, unit); /* nobody may have what may not be touched */
+        return;
     }
+    budget_give(&heap->hardened->guards_now, extent.units - units);
     if (!forbidden && !fill_intact(start, filled)) {
         misuse_report(heap, start, MISUSE_WRITTEN_FREED);
     }
     atomic_store_explicit(&slab->head, head_freed(head), memory_order_relaxed);
     heap_set_class(heap, extent.first, extent.units, CLASS_NONE);
     units_release(&heap->area, extent.first, extent.units);
-}
-
-/* What is held is a unit's number, times 2, plus 1 where it is forbidden. */
-static uint32_t held_of(unit_t unit, bool forbidden)
-{
-    return unit << 1 | forbidden;
 }
 
 static void end_held(struct thread *by, uint32_t held)
@@ -217,9 +245,16 @@ void guarded_free(struct thread *thread, unit_t unit, void *pointer)
     size_t bytes = large_units(slab) << UNIT_LOG2;
     size_t places = held_places(pool, bytes);
     bool hold = places > 0;
-    bool forbidden = hold && heap->hardened->guards && forbid(pointer, bytes);
-    if (!forbidden) {
-        fill_put(pointer, min_size(heap->hardened->fill_bytes, bytes));
+    bool forbids = hold && heap->hardened->guards;
+    size_t filled = min_size(heap->hardened->fill_bytes, bytes);
+    /* What nobody can touch need not lie about in memory, where that comes as it is used. */
+    bool gone = forbids && !heap->area.prefault && os_discard(pointer, bytes) == 0;
+    if (!gone) {
+        fill_put(pointer, filled);
+    }
+    bool forbidden = forbids && forbid(pointer, bytes);
+    if (gone && !forbidden) {
+        fill_put(pointer, filled);
     }
     uint32_t leaves = held_of(unit, forbidden);
     if (hold) {
@@ -235,7 +270,10 @@ void guarded_free(struct thread *thread, unit_t unit, void *pointer)
 bool guarded_resize(struct hak_region *heap, unit_t unit, void *pointer, size_t size, bool must)
 {
     struct slab *slab = entry(heap, unit);
-    bool fits = hardened_class(size, 0) == CLASS_NONE && units_for(heap, size) == large_units(slab);
+    size_t have = large_units(slab);
+    /* Room that it got for growing may stay: large_grow. */
+    bool fits = hardened_class(size, 0) == CLASS_NONE && units_for(heap, size) <= have &&
+                units_for(heap, size) >= have / 2;
 
     if (!canary_is_intact(heap, unit)) {
         misuse_report(heap, pointer, MISUSE_OVERFLOW);
@@ -247,6 +285,14 @@ bool guarded_resize(struct hak_region *heap, unit_t unit, void *pointer, size_t 
     set_asked_bytes(slab, size);
     put_canary(heap, unit);
     return true;
+}
+
+size_t guarded_room(const struct hak_region *heap, size_t units)
+{
+    size_t around = heap->hardened->guards ? 2 * UNIT_BYTES : CANARY_BYTES;
+    size_t bytes = units << UNIT_LOG2;
+
+    return bytes > around ? bytes - around : 0;
 }
 
 bool guarded_drain(struct thread *thread, struct pool *pool)

@@ -7,7 +7,8 @@
  * freed one is forbidden as a whole and held back with others in its pool; which of them goes when
  * another comes is chosen at random. Pages of 2M and 1G cannot be forbidden in part, and adopted
  * memory is its owner's: there an object has a canary only, a byte at least, and what is held back
- * is filled at its beginning instead.
+ * is filled at its beginning instead. Where memory comes as it is used, what is forbidden goes back
+ * to the kernel.
  *
  * The kernel counts the pieces that a process's memory is in (vm.max_map_count): where it refuses a
  * guard the object goes without, and hak_stats.guards_refused counts it. Guards belong to units
@@ -30,6 +31,8 @@ void guarded_free(struct thread *thread, unit_t unit, void *pointer);
 /* What was asked for; 0 where the pointer is not the start of a live one. */
 size_t guarded_size(const struct hak_region *heap, unit_t unit, const void *pointer);
 bool guarded_resize(struct hak_region *heap, unit_t unit, void *pointer, size_t size, bool must);
+/* The largest object that so many neighbouring units have room for. */
+size_t guarded_room(const struct hak_region *heap, size_t units);
 /* Gives back what is held; true where there was something. */
 bool guarded_drain(struct thread *thread, struct pool *pool);
 

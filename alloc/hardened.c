@@ -12,6 +12,7 @@
 #include "alloc/misuse.h"
 #include "alloc/quarantine.h"
 #include "alloc/sharedpool.h"
+#include "numa/sysfs.h"
 #include "region/os.h"
 
 /* An object's state. Live: 1 + the bytes of its slot that were not asked for, at most SLACK_MAX. */
@@ -118,14 +119,18 @@ HAK_INLINE bool intact(const struct hardened *hardened, const void *pointer, siz
     return found == canary_of(hardened, pointer);
 }
 
-void canary_put(const struct hardened *hardened, void *pointer, size_t size)
+void canary_put(const struct hardened *hardened, void *pointer, size_t size, size_t room)
 {
-    put_canary(hardened, pointer, size);
+    uint64_t canary = canary_of(hardened, pointer);
+
+    memcpy((char *)pointer + size, &canary, room);
 }
 
-bool canary_intact(const struct hardened *hardened, const void *pointer, size_t size)
+bool canary_intact(const struct hardened *hardened, const void *pointer, size_t size, size_t room)
 {
-    return intact(hardened, pointer, size);
+    uint64_t canary = canary_of(hardened, pointer);
+
+    return memcmp((const char *)pointer + size, &canary, room) == 0;
 }
 
 /* Sixteen bytes in a vector register of every processor. */
@@ -463,6 +468,18 @@ void hardened_close_slab(struct hak_region *heap, unit_t unit, unsigned cls, uns
     }
 }
 
+/* Each guard can make two more pieces of the process's memory: half of what the kernel allows is the
+ * program's. */
+static size_t guards_most(void)
+{
+    uint64_t pieces;
+
+    if (sysfs_read_number("/proc/sys/vm/max_map_count", &pieces) != 0) {
+        pieces = 65530; /* DEFAULT_MAX_MAP_COUNT of the kernel */
+    }
+    return (size_t)(pieces / 4);
+}
+
 void hardened_open(struct hak_region *heap, const struct settings *settings)
 {
     struct hardened *hardened = heap->hardened;
@@ -473,6 +490,7 @@ void hardened_open(struct hak_region *heap, const struct settings *settings)
     hardened->base = heap->area.base;
     hardened->unit_count = heap->area.unit_count;
     hardened->class_map = heap->class_map;
+    hardened->guards_most = guards_most();
     hardened->guards = !heap->area.adopted && !os_pages_hugetlb(heap->area.pages);
     hardened->fill_bytes = max_size(FILL_STEP, round_down(settings->fill_bytes, FILL_STEP));
     for (unsigned cls = 1; cls <= CLASS_COUNT; cls++) {

@@ -56,6 +56,8 @@ struct hardened {
     size_t fill_bytes;           /* of a large object */
     _Atomic uint64_t seeds_given;
     _Atomic uint64_t guards_refused;
+    _Atomic size_t guards_now; /* each may make the kernel two more pieces of memory */
+    size_t guards_most;
 };
 
 #define FILL_STEP 16
@@ -95,9 +97,9 @@ size_t hardened_size(struct hak_region *heap, const void *pointer);
 bool hardened_resize(struct hak_region *heap, void *pointer, size_t size, bool must);
 bool hardened_check(struct hak_region *heap);
 
-/* The CANARY_BYTES behind an object. */
-void canary_put(const struct hardened *hardened, void *pointer, size_t size);
-bool canary_intact(const struct hardened *hardened, const void *pointer, size_t size);
+/* The bytes behind an object, as far as there is room for them, CANARY_BYTES at most. */
+void canary_put(const struct hardened *hardened, void *pointer, size_t size, size_t room);
+bool canary_intact(const struct hardened *hardened, const void *pointer, size_t size, size_t room);
 /* The first so many bytes as freed memory has them. */
 void fill_put(void *pointer, size_t bytes);
 bool fill_intact(const void *pointer, size_t bytes);

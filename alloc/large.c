@@ -83,7 +83,7 @@ void *large_alloc(struct thread *thread, size_t size, size_t alignment, bool *ze
     void *object = large_alloc_in(thread, thread->pool, size, alignment, zeroed);
 
     for (enum exhaust_step step = 0; object == NULL && step < EXHAUST_STEPS; step++) {
-        if (size <= (size_t)thread->pool->unit_count << UNIT_LOG2 &&
+        if (size <= large_room(thread->heap, thread->pool->unit_count) &&
             exhaust_relieve(thread, thread->pool, step, size, CLASS_NONE)) {
             object = large_alloc_in(thread, thread->pool, size, alignment, zeroed);
         }

@@ -7,6 +7,7 @@
 #ifndef HAK_ALLOC_LARGE_H
 #define HAK_ALLOC_LARGE_H
 
+#include "alloc/guarded.h"
 #include "alloc/thread.h"
 
 /* *zeroed (may be NULL): its memory is as the kernel gave it. NULL with ENOMEM and the record. */
@@ -33,6 +34,12 @@ HAK_INLINE size_t large_units(const struct slab *slab)
 {
     /* Relaxed: changed by the object's holder alone; others read it for figures. */
     return atomic_load_explicit(&slab->large_units, memory_order_relaxed);
+}
+
+/* The largest object that so many neighbouring units have room for. */
+HAK_INLINE size_t large_room(const struct hak_region *heap, size_t units)
+{
+    return heap->hardened == NULL ? units << UNIT_LOG2 : guarded_room(heap, units);
 }
 
 HAK_INLINE size_t large_bytes(const struct hak_region *heap, unit_t unit)

@@ -21,13 +21,13 @@ static HAK_COLD bool open(struct thread *thread, unsigned cls)
     size_t both = 2 * sizeclass_bytes(cls);
     size_t share = cache_share(thread->pool) / SHARE_CLASSES / both;
     size_t objects = min_size(QUARANTINE_OBJECTS, share);
-    size_t floor = min_size(FLOOR_OBJECTS, FLOOR_BYTES / both);
+    size_t floor = max_size(1, min_size(FLOOR_OBJECTS, FLOOR_BYTES / both));
 
     while (objects > floor && !cache_reserve(thread, objects * both)) {
         objects /= 2;
     }
     if (objects <= floor) {
-        objects = floor != 0 && cache_reserve_floor(thread, floor * both) ? floor : 0;
+        objects = cache_reserve_floor(thread, floor * both) ? floor : 0;
     }
     thread->quarantine->counts[cls].capacity = (uint8_t)objects;
     return objects > 0;
@@ -59,6 +59,20 @@ static void shuffle(struct quarantine *quarantine, void **objects, unsigned coun
     }
 }
 
+/* Without a stock: one of a few, chosen at random; the others go back. */
+static void *take_among(struct thread *thread, unsigned cls)
+{
+    void *objects[FLOOR_OBJECTS];
+    unsigned got = refill(thread, cls, objects, FLOOR_OBJECTS);
+
+    if (got == 0) {
+        return NULL;
+    }
+    shuffle(thread->quarantine, objects, got);
+    send_back(thread, cls, objects, got - 1);
+    return objects[got - 1];
+}
+
 /* The stock is empty. */
 static HAK_NOINLINE void *restock(struct thread *thread, unsigned cls)
 {
@@ -68,7 +82,8 @@ static HAK_NOINLINE void *restock(struct thread *thread, unsigned cls)
     void *object;
 
     if (counts->capacity == 0 && !open(thread, cls)) {
-        return refill(thread, cls, &object, 1) == 1 ? object : refill_exhausted(thread, cls);
+        object = take_among(thread, cls);
+        return object != NULL ? object : refill_exhausted(thread, cls);
     }
     unsigned got = refill(thread, cls, stock, counts->capacity);
     if (got == 0) {

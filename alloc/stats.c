@@ -56,7 +56,7 @@ void stats_node(struct hak_region *heap, const struct pool *pool, struct hak_nod
         .node = pool->segment->node,
         .size_bytes = (size_t)pool->unit_count << UNIT_LOG2,
         .free_bytes = (size_t)READ(pool->segment->free_unit_count) << UNIT_LOG2,
-        .largest_free_bytes = units_largest_run(pool->segment) << UNIT_LOG2,
+        .largest_free_bytes = large_room(heap, units_largest_run(pool->segment)),
     };
     for (unit_t unit = pool->first_unit; unit < pool->first_unit + pool->unit_count; unit++) {
         unsigned cls = heap_class(heap, unit);

@@ -33,7 +33,7 @@ struct area {
     hak_region *handle;      /* as passed; NULL: the default region */
     struct hak_region *heap; /* what it leads to */
     size_t bytes;
-    size_t used_most, run_least; /* at rest, in the first rounds; run: the largest free one */
+    size_t used_most; /* at rest, in the first rounds */
 };
 
 struct piece {

@@ -181,7 +181,7 @@ static void revive_chosen(void)
     CHECK_EQ(hardened_size(hak_region_default(), chosen), 0);
     atomic_store(&states[sizeclass_index(cls, offset)],
                  (uint16_t)(1 + sizeclass_bytes(cls) - chosen_size));
-    canary_put(heap->hardened, chosen, chosen_size);
+    canary_put(heap->hardened, chosen, chosen_size, CANARY_BYTES);
     CHECK_EQ(hak_usable_size(chosen), chosen_size);
 }
 
