@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "alloc/hardened.h"
+#include "alloc/orphans.h"
 #include "alloc/thread.h"
 #include "region/errlog.h"
 #include "region/giveback.h"
@@ -55,9 +56,9 @@ static void put_right(struct hak_region *heap)
     for (uint32_t n = 0; n < heap->area.segment_count; n++) {
         /* Claims that threads of the parent had half done never end here. */
         atomic_store_explicit(&heap->area.segments[n].spans_in_flight, 0, memory_order_relaxed);
-        atomic_store_explicit(&heap->area.segments[n].spans_stuck, 0, memory_order_relaxed);
     }
     giveback_in_child(&heap->area);
+    orphans_give_back(heap);
     if (heap->hardened != NULL) {
         hardened_after_fork(heap);
     }

@@ -287,6 +287,16 @@ bool guarded_resize(struct hak_region *heap, unit_t unit, void *pointer, size_t 
     return true;
 }
 
+bool guarded_before(const struct hak_region *heap, unit_t unit)
+{
+    return heap->hardened != NULL && (guards_of(entry(heap, unit)) & GUARD_BEFORE) != 0;
+}
+
+bool guarded_behind(const struct hak_region *heap, unit_t unit)
+{
+    return heap->hardened != NULL && (guards_of(entry(heap, unit)) & GUARD_BEHIND) != 0;
+}
+
 size_t guarded_room(const struct hak_region *heap, size_t units)
 {
     size_t around = heap->hardened->guards ? 2 * UNIT_BYTES : CANARY_BYTES;

@@ -31,6 +31,9 @@ void guarded_free(struct thread *thread, unit_t unit, void *pointer);
 /* What was asked for; 0 where the pointer is not the start of a live one. */
 size_t guarded_size(const struct hak_region *heap, unit_t unit, const void *pointer);
 bool guarded_resize(struct hak_region *heap, unit_t unit, void *pointer, size_t size, bool must);
+/* Whether the unit before, and the one behind, are the large object's guards. */
+bool guarded_before(const struct hak_region *heap, unit_t unit);
+bool guarded_behind(const struct hak_region *heap, unit_t unit);
 /* The largest object that so many neighbouring units have room for. */
 size_t guarded_room(const struct hak_region *heap, size_t units);
 /* Gives back what is held; true where there was something. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "alloc/fork.h"
@@ -29,24 +30,37 @@ static HAK_TLS_FAST unsigned depth;
 /* No set-up call is a cancellation point: half a region, and the lock, would stay behind. */
 static void lock_set_up(void)
 {
+    sigset_t every, mask;
     int cancel;
 
-    if (depth++ != 0) {
+    if (depth != 0) {
+        depth++;
         return;
     }
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    /* A handler finds depth and lock agree. */
+    sigfillset(&every);
+    pthread_sigmask(SIG_BLOCK, &every, &mask);
     pthread_mutex_lock(&setup_lock);
+    depth = 1;
     cancel_before = cancel;
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 static void unlock_set_up(void)
 {
+    sigset_t every, mask;
     int cancel = cancel_before;
 
-    if (--depth != 0) {
+    if (depth > 1) {
+        depth--;
         return;
     }
+    sigfillset(&every);
+    pthread_sigmask(SIG_BLOCK, &every, &mask);
+    depth = 0;
     pthread_mutex_unlock(&setup_lock);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
     pthread_setcancelstate(cancel, NULL);
 }
 

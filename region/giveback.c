@@ -491,6 +491,21 @@ void giveback_in_child(struct region *region)
     }
 }
 
+void giveback_recount(struct segment *segment)
+{
+    struct bitset *dirty = &segment->giveback.dirty;
+
+    for (size_t s = 0; giveback_on(segment) && s < segment->superslab_count; s++) {
+        if (wholly_free(segment, s) && touched_units(segment, s) != 0) {
+            bitset_set(dirty, s);
+        }
+    }
+    bitset_mend(dirty);
+    /* Relaxed: nobody else is at work. */
+    atomic_store_explicit(&segment->dirty_count, (uint32_t)bitset_count(dirty),
+                          memory_order_relaxed);
+}
+
 bool giveback_check(struct segment *segment)
 {
     struct bitset *dirty = &segment->giveback.dirty;

@@ -40,6 +40,8 @@ void giveback_in_parent(struct region *region);
 void giveback_in_child(struct region *region);
 
 /* The dirty set holds all that it should, and the count is right. While nobody is at work. */
+/* Notes anew what is free and has memory; while nobody else is at work (a child of fork). */
+void giveback_recount(struct segment *segment);
 bool giveback_check(struct segment *segment);
 
 /* ---- for units.c ---------------------------------------------------------------------------- */

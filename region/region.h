@@ -49,7 +49,6 @@ struct segment {
     size_t huge_from_bytes;
     _Atomic uint32_t spans_rolled_back;
     _Atomic uint32_t spans_in_flight;
-    _Atomic uint32_t spans_stuck; /* of those, claims that nobody waits for any more */
     _Atomic uint64_t purges;      /* 2^32 * ended + under way */
     _Atomic uint32_t dirty_count; /* bits of dirty; while they change, perhaps more */
     void *index_memory;

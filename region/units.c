@@ -24,13 +24,12 @@
 
 #include "region/giveback.h"
 #include "region/hugepages.h"
-#include "region/os.h"
 #include "region/runbits.h"
 
-/* A search that found nothing looks again so often while others' claims of spans are rolled back,
- * and waits so long for those that are half-way. */
-#define SPAN_RETRIES 3
-#define SPAN_WAIT_NS 100000000U
+/* A search that found nothing looks again so often while others' claims of spans are half-way or
+ * rolled back, with so many pauses of the processor between. */
+#define SPAN_RETRIES 64
+#define SPAN_PAUSES 16
 
 /* UNITS-RUNS, one level up: the set, then a look at lengths. */
 static void announce_length(struct segment *segment, unsigned length)
@@ -317,10 +316,6 @@ static bool take_span(struct segment *segment, size_t first, size_t count)
         atomic_fetch_add_explicit(&segment->spans_rolled_back, 1, memory_order_seq_cst);
     }
     atomic_fetch_sub_explicit(&segment->spans_in_flight, 1, memory_order_seq_cst);
-    /* Perhaps this was the one. Relaxed: at worst somebody waits once more. */
-    if (unlikely(atomic_load_explicit(&segment->spans_stuck, memory_order_relaxed) != 0)) {
-        atomic_store_explicit(&segment->spans_stuck, 0, memory_order_relaxed);
-    }
     return done == count;
 }
 
@@ -373,7 +368,9 @@ static unit_t acquire_span_once(struct segment *segment, size_t count, size_t st
     size_t at = find_span(segment, below, superslabs, tail, step, &below);
 
     while (at != BITSET_NONE) {
-        if (take_span(segment, at * SUPERSLAB_UNITS, count)) {
+        /* A look first: a hopeless claim would hide free units from others for a while. */
+        if (span_free(segment, at * SUPERSLAB_UNITS, count) &&
+            take_span(segment, at * SUPERSLAB_UNITS, count)) {
             return (unit_t)((segment->first_superslab + at) * SUPERSLAB_UNITS);
         }
         for (size_t s = at; s < at + superslabs; s++) {
@@ -427,38 +424,24 @@ static unit_t acquire(struct region *region, struct segment *segment, size_t cou
 
 /*
  * A search that found nothing looks again where a claim of a span was half-way: what that held may
- * have come back. For SPAN_RETRIES of those that ended meanwhile; for those that are still at it
- * until SPAN_WAIT_NS are over. Then they count as stuck (a debugger, a starved priority), and are
- * not waited for until one of them has ended.
+ * have come back. It gives up after some tens of microseconds; the claimer may be stopped (a
+ * debugger, a starved priority).
  */
 static unit_t acquire_beside_spans(struct region *region, struct segment *segment, size_t count,
                                    size_t alignment, bool *untouched)
 {
-    uint64_t deadline = 0;
-    unsigned retries = 0;
-
-    for (;;) {
+    for (unsigned retries = 0;; retries++) {
         uint32_t before = atomic_load_explicit(&segment->spans_rolled_back, memory_order_seq_cst);
         unit_t unit = acquire(region, segment, count, alignment, untouched);
-        if (likely(unit != UNIT_NONE)) {
+
+        if (likely(unit != UNIT_NONE) || retries == SPAN_RETRIES ||
+            (atomic_load_explicit(&segment->spans_in_flight, memory_order_seq_cst) == 0 &&
+             atomic_load_explicit(&segment->spans_rolled_back, memory_order_seq_cst) == before)) {
             return unit;
         }
-        uint32_t now = atomic_load_explicit(&segment->spans_in_flight, memory_order_seq_cst);
-        /* Relaxed: what is stuck hides something for long, not this value. */
-        bool waits = now > atomic_load_explicit(&segment->spans_stuck, memory_order_relaxed);
-        bool again = atomic_load_explicit(&segment->spans_rolled_back, memory_order_seq_cst) !=
-                         before &&
-                     retries++ < SPAN_RETRIES;
-        if (!waits && !again) {
-            return UNIT_NONE;
+        for (unsigned pause = 0; pause < SPAN_PAUSES; pause++) {
+            cpu_relax();
         }
-        if (deadline == 0) {
-            deadline = os_coarse_ns() + SPAN_WAIT_NS;
-        } else if (os_coarse_ns() > deadline) {
-            atomic_store_explicit(&segment->spans_stuck, now, memory_order_relaxed);
-            return UNIT_NONE;
-        }
-        os_yield();
     }
 }
 
@@ -551,6 +534,17 @@ void units_mend(struct segment *segment)
             announce(segment, s, now);
         }
     }
+}
+
+void units_recount(struct segment *segment)
+{
+    uint64_t count = 0;
+
+    for (uint32_t s = 0; s < segment->superslab_count; s++) {
+        count += popcount64(registry_free_units(&segment->registry[s], memory_order_relaxed));
+    }
+    atomic_store_explicit(&segment->free_unit_count, count, memory_order_relaxed);
+    units_mend(segment);
 }
 
 void units_open(struct segment *segment, bool zeroed)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Taking and giving back runs of units. Lock-free: nobody waits for a thread that was stopped, but
- * for one case: a search that found nothing while somebody claims a span (over 32 units) waits for
- * that claim to end, up to 100 ms, and not again for the same one.
+ * Taking and giving back runs of units. Lock-free: nobody waits for a thread that was stopped. A
+ * search that found nothing while somebody claims a span (over 32 units) looks again some times, for
+ * microseconds.
  *
  * Callers: alloc's shared pool (slabs) and large objects. Unit numbers count from the region's
  * base; a run never leaves its segment.
@@ -17,7 +17,7 @@
  * UNIT_BYTES). Up to 32 units lie in one SuperSlab; more begin at a SuperSlab. *untouched (may be
  * NULL): nobody had any of them since the kernel handed them over zeroed.
  * UNIT_NONE where the segment has no such run (beginning at a SuperSlab's start, if it is longer
- * than one). Constant time up to 32 units at unit alignment;
+ * than one), or others hide it by what they are half-way in (see units_mend). Constant time up to 32 units at unit alignment;
  * more search the free SuperSlabs by their bitset.
  */
 unit_t units_acquire(struct region *region, struct segment *segment, size_t count, size_t alignment,
@@ -42,6 +42,9 @@ size_t units_largest_run(struct segment *segment);
 /* Announces every free run anew. What a thread that is stopped half-way hides from the search is
  * found again; a walk over the segment's SuperSlabs, for an allocation that fails otherwise. */
 void units_mend(struct segment *segment);
+/* Counts the free units and announces their runs anew; while nobody else is at work (a child of
+ * fork). */
+void units_recount(struct segment *segment);
 /* The start: registry and index are zeroed memory. zeroed: what the units hold is, too. While
  * nobody looks. */
 void units_open(struct segment *segment, bool zeroed);

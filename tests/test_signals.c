@@ -298,4 +298,25 @@ TEST(a_handler_that_interrupted_set_up_may_fork)
     run_apart(&result, fork_in_set_up, NULL);
 }
 
+/* Short set-up calls, so that the handler also meets the moments at which the lock is taken and
+ * given back. */
+static void fork_around_the_lock(void *unused)
+{
+    const struct itimerval often = {{.tv_usec = 200}, {.tv_usec = 200}};
+    const struct itimerval never = {{0}, {0}};
+    (void)unused;
+    kit_forget_last();
+    on_signal(SIGALRM, fork_and_leave, SA_RESTART);
+    CHECK_EQ(setitimer(ITIMER_REAL, &often, NULL), 0);
+    while (done < 2000)
+        CHECK_EQ(hak_region_destroy((hak_region *)(uintptr_t)64), -EINVAL);
+    CHECK_EQ(setitimer(ITIMER_REAL, &never, NULL), 0);
+}
+
+TEST(a_handler_that_forks_meets_a_lock_that_is_taken_or_is_not)
+{
+    harness_child_seconds = 30;
+    run_apart(&result, fork_around_the_lock, NULL);
+}
+
 HARNESS_MAIN()
