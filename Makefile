@@ -161,7 +161,7 @@ check: deps-check
 
 check-full: deps-check
 	$(SUBMAKE) programs sanitized bench
-	@STRESS_SECONDS=60 TEST_TIMEOUT=900 tests/run.sh $(STRESS) $(SANITIZED) \
+	@STRESS_SECONDS=30 TEST_TIMEOUT=900 tests/run.sh $(STRESS) $(SANITIZED) \
 	    $(wildcard tests/full_*.sh)
 
 # On machines with several nodes, which QEMU makes up.

@@ -410,9 +410,14 @@ static void choose_seed(void)
 static int64_t run_ms(void)
 {
     const char *text = getenv("MINUTES");
-    double minutes = text != NULL && *text != '\0' ? strtod(text, NULL) : 10;
+    char *end = NULL;
+    double minutes = text != NULL && *text != '\0' ? strtod(text, &end) : 10;
 
-    return minutes > 0 ? (int64_t)(minutes * 60000) : 600000;
+    if (!(minutes > 0 && minutes < 1e6) || (end != NULL && *end != '\0')) {
+        (void)fprintf(stderr, "soak: MINUTES=%s: a number above 0 is wanted\n", text);
+        exit(2);
+    }
+    return (int64_t)(minutes * 60000);
 }
 
 int main(void)
