@@ -468,8 +468,8 @@ void hardened_close_slab(struct hak_region *heap, unit_t unit, unsigned cls, uns
     }
 }
 
-/* Each guard can make two more pieces of the process's memory: half of what the kernel allows is the
- * program's. */
+/* Each guard can make two more pieces of the process's memory: half of what the kernel allows is
+ * the program's. */
 static size_t guards_most(void)
 {
     uint64_t pieces;

@@ -71,7 +71,8 @@ _Static_assert(sizeof(struct slab) == 9 * CACHE_LINE, "odd stride");
 _Static_assert(offsetof(struct slab, bits) == 32, "small slabs are one line");
 _Static_assert(UNIT_BYTES / 16 == SLAB_WORDS * 64, "the smallest class fits");
 
-/* Relaxed, both: changed by the object's holder alone; others may look, for whatever it is worth. */
+/* Relaxed, both: changed by the object's holder alone; others may look, for whatever it is
+ * worth. */
 HAK_INLINE size_t asked_bytes(const struct slab *slab)
 {
     return (size_t)atomic_load_explicit(&slab->asked_bytes, memory_order_relaxed);

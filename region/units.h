@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Taking and giving back runs of units. Lock-free: nobody waits for a thread that was stopped. A
- * search that found nothing while somebody claims a span (over 32 units) looks again some times, for
- * microseconds.
+ * search that found nothing while somebody claims a span (over 32 units) looks again some times,
+ * for microseconds.
  *
  * Callers: alloc's shared pool (slabs) and large objects. Unit numbers count from the region's
  * base; a run never leaves its segment.
@@ -17,8 +17,8 @@
  * UNIT_BYTES). Up to 32 units lie in one SuperSlab; more begin at a SuperSlab. *untouched (may be
  * NULL): nobody had any of them since the kernel handed them over zeroed.
  * UNIT_NONE where the segment has no such run (beginning at a SuperSlab's start, if it is longer
- * than one), or others hide it by what they are half-way in (see units_mend). Constant time up to 32 units at unit alignment;
- * more search the free SuperSlabs by their bitset.
+ * than one), or others hide it by what they are half-way in (see units_mend). Constant time up to
+ * 32 units at unit alignment; more search the free SuperSlabs by their bitset.
  */
 unit_t units_acquire(struct region *region, struct segment *segment, size_t count, size_t alignment,
                      bool *untouched);

@@ -29,8 +29,9 @@
 /* At rest use may be more than in the first rounds by so much: what replaced objects of the
  * standing set leave of their slabs. */
 #define SLACK_SHARE 16
-/* The largest free run is at least one part in so many of what is free. It comes and goes: an object
- * of the standing set that was put where a phase had left room lies there until it is replaced. */
+/* The largest free run is at least one part in so many of what is free. It comes and goes: an
+ * object of the standing set that was put where a phase had left room lies there until it is
+ * replaced. */
 #define RUN_SHARE 8
 /* Resident memory, all regions together. */
 #define RESIDENT_SLACK (64 * MIB)

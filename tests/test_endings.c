@@ -180,7 +180,8 @@ TEST(what_a_thread_does_to_its_slots_waits_for_a_regions_end)
 {
     kit_forget_last();
     topology_fake(2);
-    /* The last error is the thread's own and none of a slot's: asking for it has no need to wait. */
+    /* The last error is the thread's own and none of a slot's: asking for it has no need to
+     * wait. */
     for (enum ending ending = END_EXIT; ending < END_ASK; ending++) {
         bool waits = false;
         for (unsigned n = 0; n < 5 && !waits; n++) {
