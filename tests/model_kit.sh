@@ -101,6 +101,15 @@ mutant() {
     start mutant "$@"
 }
 
+# defined FUNCTION FILE: with a body; a declaration does not count.
+defined() {
+    awk -v start="^[A-Za-z].*[ *]$1[(]" '
+        $0 ~ start { inside = 1 }
+        inside && /;/ { inside = 0 }
+        inside && /[{]/ { found = 1; exit }
+        END { exit !found }' "$2"
+}
+
 # named: every function that a model names is defined in the file that it names, which names it.
 named() {
     local model file functions function bad=''
@@ -108,8 +117,7 @@ named() {
         while read -r file functions; do
             grep -q "$model" "$file" || bad+="$file does not name $model; "
             for function in $functions; do
-                grep -qE "^[A-Za-z].*[ *]$function\(" "$file" ||
-                    bad+="$model: no $function in $file; "
+                defined "$function" "$file" || bad+="$model: no $function in $file; "
             done
         done < <(sed -nE '/^ \* Stands for/,/^ \*$/s/^ \*   +//p' "$model" | tr -d , |
             awk '$1 ~ /\// { if (n++) print l; l = $0; next } { l = l " " $0 } END { print l }')
