@@ -3,6 +3,7 @@
 #include "alloc/fork.h"
 
 #include <pthread.h>
+#include <sys/single_threaded.h>
 
 #include "alloc/hardened.h"
 #include "alloc/orphans.h"
@@ -12,6 +13,8 @@
 
 static void (*lock_set_up)(void), (*unlock_set_up)(void);
 static bool watching;
+/* At the fork under way the process had one thread; under the lock of set-up. */
+static bool was_alone;
 
 static void lose(struct hak_region *heap)
 {
@@ -58,7 +61,9 @@ static void put_right(struct hak_region *heap)
         atomic_store_explicit(&heap->area.segments[n].spans_in_flight, 0, memory_order_relaxed);
     }
     giveback_in_child(&heap->area);
-    orphans_give_back(heap);
+    if (!was_alone) {
+        orphans_give_back(heap);
+    }
     if (heap->hardened != NULL) {
         hardened_after_fork(heap);
     }
@@ -67,6 +72,7 @@ static void put_right(struct hak_region *heap)
 static void before(void)
 {
     lock_set_up();
+    was_alone = __libc_single_threaded;
     for_each(hold);
 }
 

@@ -496,7 +496,7 @@ void giveback_recount(struct segment *segment)
     struct bitset *dirty = &segment->giveback.dirty;
 
     for (size_t s = 0; giveback_on(segment) && s < segment->superslab_count; s++) {
-        if (wholly_free(segment, s) && touched_units(segment, s) != 0) {
+        if (wholly_free(segment, s) && touched_units(segment, s) != 0 && !bitset_test(dirty, s)) {
             bitset_set(dirty, s);
         }
     }

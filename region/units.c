@@ -540,11 +540,22 @@ void units_recount(struct segment *segment)
 {
     uint64_t count = 0;
 
+    /* Relaxed, all of it: nobody else is at work. */
     for (uint32_t s = 0; s < segment->superslab_count; s++) {
-        count += popcount64(registry_free_units(&segment->registry[s], memory_order_relaxed));
+        uint32_t now = registry_free_units(&segment->registry[s], memory_order_relaxed);
+        unsigned length = longest_run(now);
+        count += popcount64(now);
+        if (length > 0 && !bitset_test(&segment->runs[length], s)) {
+            bitset_set(&segment->runs[length], s);
+        }
     }
+    for (unsigned length = 1; length < RUN_LENGTHS; length++) {
+        bitset_mend(&segment->runs[length]);
+    }
+    /* It may say yes too often. */
+    atomic_store_explicit(&segment->lengths, ((uint64_t)1 << RUN_LENGTHS) - 2,
+                          memory_order_relaxed);
     atomic_store_explicit(&segment->free_unit_count, count, memory_order_relaxed);
-    units_mend(segment);
 }
 
 void units_open(struct segment *segment, bool zeroed)

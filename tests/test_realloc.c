@@ -274,6 +274,25 @@ static void bulk_counts(void)
     }
 }
 
+/* In a full region it stays, larger than it need be; that is no failure. */
+TEST(realloc_that_shrinks_where_nothing_is_free_keeps_errno)
+{
+    struct hak_config config = kit_config(8 * MIB, HAK_PAGES_4K, HAK_OFF);
+    kit_open_config(&config);
+    unsigned char *object = hak_malloc(256 * KIB);
+    CHECK(object != NULL);
+    for (size_t size = MIB; size >= 16; size /= 2) {
+        while (hak_malloc(size) != NULL) {
+        }
+    }
+    memset(object, 0x5a, 256 * KIB);
+    errno = 4711;
+    CHECK(hak_realloc(object, 100) == object);
+    CHECK_EQ(errno, 4711);
+    CHECK(object[0] == 0x5a && object[99] == 0x5a);
+    kit_close();
+}
+
 TEST(bulk_gives_as_many_as_asked)
 {
     every_way(64 * MIB, HAK_OFF, bulk_counts);

@@ -3,8 +3,8 @@
  * Model of the free runs: truth (a SuperSlab's word), hint (the sets by length), lengths above it.
  *
  * Stands for (tests/test_model.sh checks that each is there and that its file names this one):
- *   region/units.c    announce, announce_length, retract, find_hint, next_length, take_run,
- *                     acquire_run, give_back, units_check
+ *   region/units.c    announce, announce_length, keep_length, retract, find_hint, next_length,
+ *                     take_run, acquire_run, give_back, units_check
  *
  * Two SuperSlabs of two units; so runs of one unit and of two. Each length's set is one word of two
  * bits with one summary bit above it (what bitset.pml has in general; here, as a third level,
