@@ -179,6 +179,7 @@ TEST(contents_go_with_realloc_and_the_size_is_the_last_one)
     hard_close(0);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): loops, and the levels that CHECK brings. */
 TEST(a_right_size_is_never_complained_about)
 {
     void *bulk[40];

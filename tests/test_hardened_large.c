@@ -127,6 +127,7 @@ TEST(behind_a_highly_aligned_object_there_is_a_guard_too)
 }
 
 /* In the rest of the last unit, of which no page can be told apart. */
+/* NOLINTNEXTLINE(readability-function-size): loops, and the levels that CHECK brings. */
 TEST(one_byte_too_many_before_the_guard_is_found_at_free_and_at_realloc)
 {
     uint64_t found = 0;

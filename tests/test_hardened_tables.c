@@ -86,6 +86,7 @@ static void note_distances(struct hak_region *heap, uintptr_t *out)
     }
 }
 
+/* NOLINTNEXTLINE(readability-function-size): loops, and the levels that CHECK brings. */
 static void check_all_differ(void)
 {
     for (unsigned run = 1; run < RUNS; run++) {
