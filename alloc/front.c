@@ -84,6 +84,7 @@ static HAK_COLD void *malloc_large(struct hak_region *heap, size_t size, size_t 
                           : direct_stray(heap, size, alignment);
 }
 
+/* cls: of a region that is not hardened. */
 static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned cls, size_t size,
                                        size_t alignment)
 {
@@ -111,17 +112,10 @@ static HAK_NOINLINE void *malloc_class(struct hak_region *heap, unsigned cls, si
     return object;
 }
 
-static HAK_NOINLINE void *malloc_slow(struct hak_region *heap, size_t size)
+void *malloc_slow(struct hak_region *heap, size_t size)
 {
     return size > CLASS_BYTES_MAX ? malloc_large(heap, size, 0, NULL)
                                   : malloc_class(heap, sizeclass_of(size), size, 0);
-}
-
-void *malloc_hardened_miss(struct hak_region *heap, size_t size)
-{
-    /* The largest sizes are refused there. */
-    return size > CLASS_BYTES_MAX ? malloc_large(heap, size, 0, NULL)
-                                  : malloc_class(heap, CLASS_NONE, size, 0);
 }
 
 void *malloc_miss(size_t size, struct hak_region *heap)

@@ -54,6 +54,12 @@ HAK_INLINE uint16_t state_of_size(size_t size, size_t slot_bytes)
     return (uint16_t)(slot_bytes + 1 - size);
 }
 
+/* Of the objects of the slab that begins at the unit. */
+HAK_INLINE _Atomic uint16_t *states_of(const struct hardened *hardened, size_t unit)
+{
+    return (_Atomic uint16_t *)(void *)(hardened->states + unit * HARDENED_STRIDE);
+}
+
 /* The pointer is into a slab of the class that begins at the unit; false where no object begins
  * there. */
 HAK_INLINE bool find(const struct hardened *hardened, size_t unit, unsigned cls,
@@ -65,7 +71,7 @@ HAK_INLINE bool find(const struct hardened *hardened, size_t unit, unsigned cls,
 
     spot->slot_bytes = own->slot_bytes;
     /* A slab's tail, behind its last object, has states too, which are never live. */
-    spot->state = (_Atomic uint16_t *)(void *)(hardened->states + unit * HARDENED_STRIDE) + index;
+    spot->state = states_of(hardened, unit) + index;
     return index * own->slot_bytes == offset;
 }
 
@@ -104,33 +110,29 @@ HAK_INLINE uint64_t canary_of(const struct hardened *hardened, const void *point
     return ((uintptr_t)pointer ^ hardened->secrets[0]) * hardened->secrets[1] | 1;
 }
 
-HAK_INLINE void put_canary(const struct hardened *hardened, void *pointer, size_t size)
-{
-    uint64_t canary = canary_of(hardened, pointer);
-
-    memcpy((char *)pointer + size, &canary, sizeof(canary));
-}
-
-HAK_INLINE bool intact(const struct hardened *hardened, const void *pointer, size_t size)
-{
-    uint64_t found;
-
-    memcpy(&found, (const char *)pointer + size, sizeof(found));
-    return found == canary_of(hardened, pointer);
-}
-
-void canary_put(const struct hardened *hardened, void *pointer, size_t size, size_t room)
+HAK_INLINE void put_canary(const struct hardened *hardened, void *pointer, size_t size, size_t room)
 {
     uint64_t canary = canary_of(hardened, pointer);
 
     memcpy((char *)pointer + size, &canary, room);
 }
 
-bool canary_intact(const struct hardened *hardened, const void *pointer, size_t size, size_t room)
+HAK_INLINE bool intact(const struct hardened *hardened, const void *pointer, size_t size,
+                       size_t room)
 {
     uint64_t canary = canary_of(hardened, pointer);
 
     return memcmp((const char *)pointer + size, &canary, room) == 0;
+}
+
+void canary_put(const struct hardened *hardened, void *pointer, size_t size, size_t room)
+{
+    put_canary(hardened, pointer, size, room);
+}
+
+bool canary_intact(const struct hardened *hardened, const void *pointer, size_t size, size_t room)
+{
+    return intact(hardened, pointer, size, room);
 }
 
 /* Sixteen bytes in a vector register of every processor. */
@@ -222,7 +224,7 @@ bool hardened_hand_out(struct hak_region *heap, void *object, unsigned cls, size
     }
     size = told_size(size, spot.slot_bytes);
     set_state(&spot, state_of_size(size, spot.slot_bytes));
-    put_canary(hardened, object, size);
+    put_canary(hardened, object, size, CANARY_BYTES);
     return true;
 }
 
@@ -264,7 +266,7 @@ void *hardened_malloc_in(struct thread *thread, size_t size, size_t alignment)
 static HAK_NOINLINE void *hand_out_other(struct hak_region *heap, void *object, unsigned cls,
                                          size_t size)
 {
-    return hardened_hand_out(heap, object, cls, size) ? object : malloc_hardened_miss(heap, size);
+    return hardened_hand_out(heap, object, cls, size) ? object : malloc_slow(heap, size);
 }
 
 void *hardened_malloc(struct quarantine *quarantine, size_t size)
@@ -276,7 +278,7 @@ void *hardened_malloc(struct quarantine *quarantine, size_t size)
     struct spot spot;
 
     if (unlikely(size > hardened->quick_bytes || counts->stock == 0)) {
-        return malloc_hardened_miss(quarantine->heap, size);
+        return malloc_slow(quarantine->heap, size);
     }
     void *object = quarantine->arrays[cls].stock[--counts->stock];
     size_t unit = ((uintptr_t)object - hardened->base) >> UNIT_LOG2;
@@ -287,7 +289,7 @@ void *hardened_malloc(struct quarantine *quarantine, size_t size)
     }
     size = max_size(size, 1); /* told_size, of a small class */
     set_state(&spot, state_of_size(size, spot.slot_bytes));
-    put_canary(hardened, object, size);
+    put_canary(hardened, object, size, CANARY_BYTES);
     return object;
 }
 
@@ -331,7 +333,7 @@ static HAK_NOINLINE void free_other(struct hak_region *heap, void *pointer)
         }
         return;
     }
-    if (!intact(hardened, pointer, size_of_live(state, spot.slot_bytes))) {
+    if (!intact(hardened, pointer, size_of_live(state, spot.slot_bytes), CANARY_BYTES)) {
         misuse_report(heap, pointer, MISUSE_OVERFLOW);
     }
     set_state(&spot, STATE_FREED);
@@ -359,7 +361,7 @@ void hardened_free_quick(struct quarantine *quarantine, void *pointer)
     }
     uint16_t state = state_of(&spot);
     if (unlikely(!is_live(state) ||
-                 !intact(hardened, pointer, size_of_live(state, spot.slot_bytes)))) {
+                 !intact(hardened, pointer, size_of_live(state, spot.slot_bytes), CANARY_BYTES))) {
         free_other(quarantine->heap, pointer);
         return;
     }
@@ -426,17 +428,17 @@ bool hardened_resize(struct hak_region *heap, void *pointer, size_t size, bool m
     if (!is_live(state)) {
         return false; /* freed meanwhile, which is found when the old object is to be freed */
     }
-    if (!intact(heap->hardened, pointer, size_of_live(state, spot.slot_bytes))) {
+    if (!intact(heap->hardened, pointer, size_of_live(state, spot.slot_bytes), CANARY_BYTES)) {
         misuse_report(heap, pointer, MISUSE_OVERFLOW);
         /* Reported once: where it has to move, the old object is freed. */
-        put_canary(heap->hardened, pointer, size_of_live(state, spot.slot_bytes));
+        put_canary(heap->hardened, pointer, size_of_live(state, spot.slot_bytes), CANARY_BYTES);
     }
     if (!must && hardened_class(size, 0) != cls) {
         return false;
     }
     size = told_size(size, spot.slot_bytes);
     set_state(&spot, state_of_size(size, spot.slot_bytes));
-    put_canary(heap->hardened, pointer, size);
+    put_canary(heap->hardened, pointer, size, CANARY_BYTES);
     return true;
 }
 
@@ -444,8 +446,7 @@ bool hardened_resize(struct hak_region *heap, void *pointer, size_t size, bool m
 
 void hardened_open_slab(struct hak_region *heap, unit_t unit, unsigned capacity)
 {
-    _Atomic uint16_t *states = (_Atomic uint16_t *)(void *)(heap->hardened->states +
-                                                            (size_t)unit * HARDENED_STRIDE);
+    _Atomic uint16_t *states = states_of(heap->hardened, unit);
 
     for (unsigned n = 0; n < capacity; n++) {
         /* Relaxed: handing the first object out orders it. */
@@ -455,9 +456,7 @@ void hardened_open_slab(struct hak_region *heap, unit_t unit, unsigned capacity)
 
 void hardened_close_slab(struct hak_region *heap, unit_t unit, unsigned cls, unsigned capacity)
 {
-    const _Atomic uint16_t *states =
-        (const _Atomic uint16_t *)(const void *)(heap->hardened->states +
-                                                 (size_t)unit * HARDENED_STRIDE);
+    const _Atomic uint16_t *states = states_of(heap->hardened, unit);
     const char *object = region_address(&heap->area, unit);
 
     for (unsigned n = 0; n < capacity; n++, object += sizeclass_bytes(cls)) {
@@ -534,9 +533,7 @@ static bool slab_states_agree(const struct hak_region *heap, unit_t unit)
 {
     const struct slab *slab = &heap->slabs[unit];
     uint64_t head = atomic_load_explicit(&slab->head, memory_order_acquire);
-    const _Atomic uint16_t *states =
-        (const _Atomic uint16_t *)(const void *)(heap->hardened->states +
-                                                 (size_t)unit * HARDENED_STRIDE);
+    const _Atomic uint16_t *states = states_of(heap->hardened, unit);
 
     for (unsigned n = 0; n < head_capacity(head); n++) {
         uint64_t word = atomic_load_explicit(&slab->bits[n / 64], memory_order_relaxed);

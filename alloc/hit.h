@@ -12,7 +12,8 @@
 
 /* The misses, in front.c. heap NULL: the default region. */
 HAK_NOINLINE void *malloc_miss(size_t size, struct hak_region *heap);
-HAK_NOINLINE void *malloc_hardened_miss(struct hak_region *heap, size_t size);
+/* The same past the quarantine of a hardened region. */
+HAK_NOINLINE void *malloc_slow(struct hak_region *heap, size_t size);
 HAK_NOINLINE void free_slow(void *pointer, struct hak_region *heap);
 
 /* A bin from what is found in a table: its distance from the slot's beginning. */
