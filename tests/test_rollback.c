@@ -11,8 +11,7 @@
 #include "alloc/heap.h"
 #include "tests/deny_kit.h"
 #include "tests/left_kit.h"
-
-#include <sys/ioctl.h>
+#include "tests/notify_kit.h"
 
 static struct harness_result result;
 static struct hak_error error;
@@ -129,78 +128,55 @@ static void take_pages(void)
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE | (21 << MAP_HUGE_SHIFT), -1, 0);
 }
 
-/* What becomes of a call that waits for the answer: a negative errno, or 0 to let it go on. */
-static int judge(const struct seccomp_data *call)
+static struct notify_answer judge(const struct seccomp_notif *notice, void *unused)
 {
+    const struct notify_answer go_on = {.given = false};
+    const struct seccomp_data *call = &notice->data;
     /* An empty range asks whether the kernel knows the call; no memory can lack for it. */
     bool asks = call->nr == SYS_madvise && call->args[1] == 0;
+    (void)unused;
     if (!atomic_load(&warden.armed) || asks)
-        return 0;
+        return go_on;
     if (warden.steal != 0 && warden.stolen == NULL && call->nr == SYS_mmap &&
         (call->args[3] & MAP_HUGETLB) != 0)
         take_pages();
     if (++warden.seen != warden.fail_at)
-        return 0;
+        return go_on;
     warden.failed_call = call->nr;
-    return call->nr == SYS_clone || call->nr == SYS_clone3 ? -EAGAIN : -ENOMEM;
+    bool starts = call->nr == SYS_clone || call->nr == SYS_clone3;
+    return (struct notify_answer){.value = starts ? -EAGAIN : -ENOMEM, .given = true};
 }
 
 static void *watch(void *unused)
 {
-    /* The kernel may know larger ones. */
-    static union {
-        struct seccomp_notif call;
-        char room[1024];
-    } notice;
-    static union {
-        struct seccomp_notif_resp response;
-        char room[1024];
-    } answer;
     (void)unused;
     while (atomic_load(&warden.listener) < 0)
         usleep(100);
-    for (;;) {
-        memset(&notice, 0, sizeof notice);
-        if (ioctl(atomic_load(&warden.listener), SECCOMP_IOCTL_NOTIF_RECV, &notice) != 0)
-            continue; /* the caller was interrupted, and comes again */
-        memset(&answer, 0, sizeof answer);
-        answer.response.id = notice.call.id;
-        answer.response.error = judge(&notice.call.data);
-        if (answer.response.error == 0)
-            answer.response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-        (void)ioctl(atomic_load(&warden.listener), SECCOMP_IOCTL_NOTIF_SEND, &answer);
-    }
+    for (;;)
+        notify_answer(atomic_load(&warden.listener), judge, NULL);
     return NULL;
 }
-
-#define TELL(number)                                                                               \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)(number), 0, 1),                                 \
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF)
 
 /* From now on this thread, and those it starts, are watched. */
 static void be_watched(void)
 {
     pthread_t thread;
     struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, nr)),
-        TELL(SYS_mmap),
-        TELL(SYS_mprotect),
-        TELL(SYS_madvise),
-        TELL(SYS_mbind),
-        TELL(SYS_move_pages),
-        TELL(SYS_clone),
-        TELL(SYS_clone3),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        NOTIFY_LOAD,
+        NOTIFY_TELL(SYS_mmap),
+        NOTIFY_TELL(SYS_mprotect),
+        NOTIFY_TELL(SYS_madvise),
+        NOTIFY_TELL(SYS_mbind),
+        NOTIFY_TELL(SYS_move_pages),
+        NOTIFY_TELL(SYS_clone),
+        NOTIFY_TELL(SYS_clone3),
+        NOTIFY_REST(SECCOMP_RET_ALLOW),
     };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
     CHECK_EQ(pthread_create(&thread, NULL, watch, NULL), 0);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        SKIP("no seccomp filter can be set here");
-    long listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
-                            &program);
+    int listener = notify_listen(filter, sizeof filter / sizeof *filter);
     if (listener < 0)
-        SKIP("seccomp's user notification is refused here (%s)", strerror(errno));
-    atomic_store(&warden.listener, (int)listener);
+        SKIP("seccomp's user notification is refused here (%s)", strerror(-listener));
+    atomic_store(&warden.listener, listener);
 }
 
 static int watched_init(const struct hak_config *config, unsigned fail_at)

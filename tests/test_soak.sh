@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.." || exit 1
 program=${BUILD:-build}/tests/soak
 passed=0 failed=0
 log=$(mktemp) || exit 1
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log" "$log.last"' EXIT
 
 if [ ! -x "$program" ]; then
     echo "FAIL soak: $program is not built (make programs)"
@@ -17,41 +17,41 @@ if [ ! -x "$program" ]; then
     exit 1
 fi
 
+# verdict CASE STATUS EXPECTED PATTERN...: the run's status, and what its log has to have.
+verdict() {
+    local name=$1 status=$2 expected=$3 pattern
+    shift 3
+    for pattern in "$@"; do
+        grep -q -e "$pattern" "$log" || expected="none: the log has no $pattern"
+    done
+    if [ "$status" = "$expected" ]; then
+        echo "ok $name"
+        passed=$((passed + 1))
+    else
+        echo "FAIL $name: exit status $status, not $expected"
+        tail -n 30 "$log" | sed 's/^/    /'
+        failed=$((failed + 1))
+    fi
+}
+
 MINUTES=${SOAK_MINUTES:-0.08} "$program" >"$log" 2>&1
 status=$?
-if [ "$status" -eq 0 ] && tail -n 1 "$log" | grep -q 'findings 0$'; then
-    echo "ok no_finding"
-    tail -n 1 "$log" | sed 's/^/  /'
-    passed=$((passed + 1))
-else
-    echo "FAIL no_finding: exit status $status"
-    tail -n 30 "$log" | sed 's/^/    /'
-    failed=$((failed + 1))
-fi
+tail -n 1 "$log" >"$log.last"
+grep -q 'findings 0$' "$log.last" || status="$status without 'findings 0' at the end"
+verdict no_finding "$status" 0
+sed 's/^/  /' "$log.last"
+
+# spoiled CASE HOW PATTERN...: a run that SOAK_SPOIL=HOW spoils ends with 1, and its log has these.
+spoiled() {
+    local name=$1
+    MINUTES=0.01 SOAK_SPOIL=$2 "$program" >"$log" 2>&1
+    verdict "$name" $? 1 "${@:3}"
+}
 
 # A byte of somebody's object is changed behind its back.
-MINUTES=0.01 SOAK_SPOIL=1 "$program" >"$log" 2>&1
-status=$?
-if [ "$status" -eq 1 ] && grep -q '^FINDING' "$log" && grep -q 'SEED=[0-9]' "$log"; then
-    echo "ok a_wrong_byte_is_a_finding"
-    passed=$((passed + 1))
-else
-    echo "FAIL a_wrong_byte_is_a_finding: exit status $status"
-    tail -n 30 "$log" | sed 's/^/    /'
-    failed=$((failed + 1))
-fi
-
+spoiled a_wrong_byte_is_a_finding 1 '^FINDING' 'SEED=[0-9]'
 # An object that is never freed: use at rest goes up.
-MINUTES=0.01 SOAK_SPOIL=2 "$program" >"$log" 2>&1
-status=$?
-if [ "$status" -eq 1 ] && grep -q '^FINDING.*in use at rest' "$log"; then
-    echo "ok use_that_creeps_up_is_a_finding"
-    passed=$((passed + 1))
-else
-    echo "FAIL use_that_creeps_up_is_a_finding: exit status $status"
-    tail -n 30 "$log" | sed 's/^/    /'
-    failed=$((failed + 1))
-fi
+spoiled use_that_creeps_up_is_a_finding 2 '^FINDING.*in use at rest'
 
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

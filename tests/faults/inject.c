@@ -25,27 +25,18 @@
  */
 #define _GNU_SOURCE
 #include "tests/faults/inject.h"
+#include "tests/notify_kit.h"
 
 #include <ctype.h>
-#include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #define SECONDS 10
 #define TEXT_BYTES ((size_t)1 << 16)
@@ -110,37 +101,29 @@ static int receive_descriptor(int channel)
     return descriptor;
 }
 
-#define PASS(number)                                                                               \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)(number), 0, 1),                                 \
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-
 static void be_watched(int channel)
 {
     struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, nr)),
-        PASS(SYS_futex),
-        PASS(SYS_exit),
-        PASS(SYS_exit_group),
-        PASS(SYS_rt_sigprocmask),
-        PASS(SYS_rt_sigaction),
-        PASS(SYS_rt_sigreturn),
-        PASS(SYS_rt_sigpending),
-        PASS(SYS_set_robust_list),
-        PASS(SYS_rseq),
-        PASS(SYS_gettid),
-        PASS(SYS_getpid),
-        PASS(SYS_geteuid),
-        PASS(SYS_sendmsg),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+        NOTIFY_LOAD,
+        NOTIFY_PASS(SYS_futex),
+        NOTIFY_PASS(SYS_exit),
+        NOTIFY_PASS(SYS_exit_group),
+        NOTIFY_PASS(SYS_rt_sigprocmask),
+        NOTIFY_PASS(SYS_rt_sigaction),
+        NOTIFY_PASS(SYS_rt_sigreturn),
+        NOTIFY_PASS(SYS_rt_sigpending),
+        NOTIFY_PASS(SYS_set_robust_list),
+        NOTIFY_PASS(SYS_rseq),
+        NOTIFY_PASS(SYS_gettid),
+        NOTIFY_PASS(SYS_getpid),
+        NOTIFY_PASS(SYS_geteuid),
+        NOTIFY_PASS(SYS_sendmsg),
+        NOTIFY_REST(SECCOMP_RET_USER_NOTIF),
     };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        _exit(126);
-    long listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
-                            &program);
+    int listener = notify_listen(filter, sizeof filter / sizeof *filter);
     if (listener < 0)
         _exit(126);
-    send_descriptor(channel, (int)listener);
+    send_descriptor(channel, listener);
 }
 
 static void be_program(int channel, int out, int err)
@@ -222,25 +205,10 @@ static int judge(struct run *run, const struct seccomp_data *call, unsigned proc
     return 0;
 }
 
-static void answer_call(struct run *run, int listener)
+static struct notify_answer judge_call(const struct seccomp_notif *notice, void *run)
 {
-    static union {
-        struct seccomp_notif call;
-        char room[1024]; /* the kernel may know larger ones */
-    } notice;
-    static union {
-        struct seccomp_notif_resp response;
-        char room[1024];
-    } reply;
-    memset(&notice, 0, sizeof notice);
-    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &notice) != 0)
-        return;
-    memset(&reply, 0, sizeof reply);
-    reply.response.id = notice.call.id;
-    reply.response.error = judge(run, &notice.call.data, notice.call.pid);
-    if (reply.response.error == 0)
-        reply.response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-    (void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &reply);
+    int code = judge(run, &notice->data, notice->pid);
+    return (struct notify_answer){.value = code, .given = code != 0};
 }
 
 static double now(void)
@@ -258,7 +226,7 @@ static int watch(struct run *run, pid_t child, int listener)
         struct pollfd watched = {listener, POLLIN, 0};
         int ready = poll(&watched, 1, 200);
         if (ready > 0 && (watched.revents & POLLIN) != 0)
-            answer_call(run, listener);
+            notify_answer(listener, judge_call, run);
         else if (ready > 0) /* nobody is left who could call */
             break;
         if (ready <= 0 && waitpid(child, &status, WNOHANG) == child)

@@ -17,14 +17,10 @@
 #define HAK_TESTS_FAULTS_WARDEN_H
 
 #include "tests/harness.h"
+#include "tests/notify_kit.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdatomic.h>
-#include <stddef.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 enum warden_kind {
     WARDEN_ERROR,  /* the call fails with code */
@@ -54,12 +50,7 @@ static struct warden {
     unsigned kept_count;
 } warden = {.listener = -1};
 
-struct warden_answer {
-    long value;
-    bool given; /* otherwise the call goes on */
-};
-
-static inline struct warden_answer warden_refuse(const struct seccomp_data *call, int code)
+static inline struct notify_answer warden_refuse(const struct seccomp_data *call, int code)
 {
     if (call->nr == SYS_close) /* the kernel closes it, whatever it says */
         (void)syscall(SYS_close, call->args[0]);
@@ -68,16 +59,16 @@ static inline struct warden_answer warden_refuse(const struct seccomp_data *call
         warden.kept_bytes[warden.kept_count++] = (size_t)call->args[1];
     }
     warden.failed = call->nr;
-    return (struct warden_answer){.value = -code, .given = true};
+    return (struct notify_answer){.value = -code, .given = true};
 }
 
-static inline struct warden_answer warden_read(const struct seccomp_data *call)
+static inline struct notify_answer warden_read(const struct seccomp_data *call)
 {
     long got = 0;
     warden.failed = call->nr;
     if (warden.fault.kind == WARDEN_SHORT && call->args[2] != 0)
         got = syscall(SYS_read, call->args[0], call->args[1], 1);
-    return (struct warden_answer){.value = got < 0 ? -errno : got, .given = true};
+    return (struct notify_answer){.value = got < 0 ? -errno : got, .given = true};
 }
 
 static inline bool warden_memory_call(const struct seccomp_data *call)
@@ -85,17 +76,19 @@ static inline bool warden_memory_call(const struct seccomp_data *call)
     return call->nr == SYS_madvise || call->nr == SYS_munmap || call->nr == SYS_mprotect;
 }
 
-static inline struct warden_answer warden_judge(const struct seccomp_data *call)
+static inline struct notify_answer warden_judge(const struct seccomp_notif *notice, void *unused)
 {
-    const struct warden_answer go_on = {.given = false};
+    const struct seccomp_data *call = &notice->data;
+    const struct notify_answer go_on = {.given = false};
     const struct warden_fault *fault = &warden.fault;
     const bool of_reads = fault->kind == WARDEN_SHORT || fault->kind == WARDEN_EMPTY;
+    (void)unused;
     if (!atomic_load(&warden.armed) || (warden_memory_call(call) && call->args[1] == 0))
         return go_on;
     if (warden.look != NULL) {
         long answer = warden.look(call);
         if (answer != 0)
-            return (struct warden_answer){.value = answer, .given = true};
+            return (struct notify_answer){.value = answer, .given = true};
     }
     if (fault->kind == WARDEN_STEADY && warden.failed == call->nr)
         return warden_refuse(call, fault->code);
@@ -107,67 +100,37 @@ static inline struct warden_answer warden_judge(const struct seccomp_data *call)
 
 static inline void *warden_work(void *unused)
 {
-    /* The kernel may know larger ones. */
-    static union {
-        struct seccomp_notif call;
-        char room[1024];
-    } notice;
-    static union {
-        struct seccomp_notif_resp response;
-        char room[1024];
-    } answer;
     (void)unused;
     while (atomic_load(&warden.listener) < 0)
         usleep(100);
-    for (;;) {
-        memset(&notice, 0, sizeof notice);
-        if (ioctl(atomic_load(&warden.listener), SECCOMP_IOCTL_NOTIF_RECV, &notice) != 0)
-            continue; /* the caller was interrupted, and comes again */
-        struct warden_answer judged = warden_judge(&notice.call.data);
-        memset(&answer, 0, sizeof answer);
-        answer.response.id = notice.call.id;
-        if (!judged.given)
-            answer.response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-        else if (judged.value < 0)
-            answer.response.error = (int)judged.value;
-        else
-            answer.response.val = judged.value;
-        (void)ioctl(atomic_load(&warden.listener), SECCOMP_IOCTL_NOTIF_SEND, &answer);
-    }
+    for (;;)
+        notify_answer(atomic_load(&warden.listener), warden_judge, NULL);
     return NULL;
 }
-
-#define WARDEN_PASS(number)                                                                        \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)(number), 0, 1),                                 \
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
 /* From now on this thread, and those it starts, are watched. */
 static inline void warden_begin(void)
 {
     pthread_t thread;
     struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, nr)),
-        WARDEN_PASS(SYS_futex),
-        WARDEN_PASS(SYS_exit),
-        WARDEN_PASS(SYS_exit_group),
-        WARDEN_PASS(SYS_rt_sigprocmask),
-        WARDEN_PASS(SYS_rt_sigreturn),
-        WARDEN_PASS(SYS_set_robust_list),
-        WARDEN_PASS(SYS_rseq),
-        WARDEN_PASS(SYS_gettid),
-        WARDEN_PASS(SYS_getpid),
-        WARDEN_PASS(SYS_sched_yield),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+        NOTIFY_LOAD,
+        NOTIFY_PASS(SYS_futex),
+        NOTIFY_PASS(SYS_exit),
+        NOTIFY_PASS(SYS_exit_group),
+        NOTIFY_PASS(SYS_rt_sigprocmask),
+        NOTIFY_PASS(SYS_rt_sigreturn),
+        NOTIFY_PASS(SYS_set_robust_list),
+        NOTIFY_PASS(SYS_rseq),
+        NOTIFY_PASS(SYS_gettid),
+        NOTIFY_PASS(SYS_getpid),
+        NOTIFY_PASS(SYS_sched_yield),
+        NOTIFY_REST(SECCOMP_RET_USER_NOTIF),
     };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
     CHECK_EQ(pthread_create(&thread, NULL, warden_work, NULL), 0);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        SKIP("no seccomp filter can be set here");
-    long listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
-                            &program);
+    int listener = notify_listen(filter, sizeof filter / sizeof *filter);
     if (listener < 0)
-        SKIP("seccomp's user notification is refused here (%s)", strerror(errno));
-    atomic_store(&warden.listener, (int)listener);
+        SKIP("seccomp's user notification is refused here (%s)", strerror(-listener));
+    atomic_store(&warden.listener, listener);
 }
 
 static inline void warden_arm(struct warden_fault fault)
