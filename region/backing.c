@@ -26,6 +26,20 @@
 /* Before and behind a table that lies apart, at least: a page of any processor. */
 #define TABLE_GUARD ((size_t)64 << 10)
 
+static int reserve(size_t length, size_t align, enum table_place place, void **out)
+{
+    return place == TABLE_APART ? os_reserve_apart(length, align, out)
+                                : os_reserve(length, align, out);
+}
+
+static void release(void *at, size_t length, size_t align, enum table_place place)
+{
+    if (place == TABLE_APART)
+        os_release_apart(at, length, align);
+    else
+        os_release(at, length);
+}
+
 static void lay_out(size_t bytes, uint64_t mask, enum hak_pages pages, struct backing *out)
 {
     size_t share = plan_share(bytes, popcount64(mask), pages);
@@ -50,10 +64,8 @@ static int map_pages(struct backing *backing, const struct settings *settings,
     if (os_pages_hugetlb(backing->pages)) {
         code = os_map_hugetlb(backing->bytes, backing->pages, &backing->reserved);
     } else {
-        backing->apart = settings->hardened;
-        code = backing->apart
-                   ? os_reserve_apart(backing->bytes, HAK_SUPERSLAB_BYTES, &backing->reserved)
-                   : os_reserve(backing->bytes, HAK_SUPERSLAB_BYTES, &backing->reserved);
+        backing->place = settings->hardened ? TABLE_APART : TABLE_ANYWHERE;
+        code = reserve(backing->bytes, HAK_SUPERSLAB_BYTES, backing->place, &backing->reserved);
         if (code == 0)
             code = os_commit(backing->reserved, backing->bytes, backing->pages);
     }
@@ -126,10 +138,8 @@ static int fault_in(struct backing *backing, const struct settings *settings,
 
 void backing_destroy(struct backing *backing)
 {
-    if (backing->reserved != NULL && backing->apart)
-        os_release_apart(backing->reserved, backing->reserved_bytes, HAK_SUPERSLAB_BYTES);
-    else if (backing->reserved != NULL)
-        os_release(backing->reserved, backing->reserved_bytes);
+    if (backing->reserved != NULL)
+        release(backing->reserved, backing->reserved_bytes, HAK_SUPERSLAB_BYTES, backing->place);
     memset(backing, 0, sizeof *backing);
 }
 
@@ -191,14 +201,6 @@ static size_t table_align(size_t bytes, enum table_place place)
     return bytes >= TABLE_ALIGN ? TABLE_ALIGN : least;
 }
 
-static void release_table(void *table, size_t length, size_t align, enum table_place place)
-{
-    if (place == TABLE_APART)
-        os_release_apart(table, length, align);
-    else
-        os_release(table, length);
-}
-
 static int fill_table(void *table, size_t bytes, int node, enum hak_pages pages)
 {
     const struct backing_segment segment = {.node = node, .start = table, .bytes = bytes};
@@ -215,8 +217,7 @@ int backing_table(size_t bytes, int node, bool prefault, enum hak_pages wish,
     bool huge = wish != HAK_PAGES_4K && align == TABLE_ALIGN && supply_thp();
     enum hak_pages pages = huge ? HAK_PAGES_THP : HAK_PAGES_4K;
     size_t length = round_up(bytes, align);
-    int code = place == TABLE_APART ? os_reserve_apart(length, align, out)
-                                    : os_reserve(length, align, out);
+    int code = reserve(length, align, place, out);
     if (code != 0)
         return code;
     code = os_commit(*out, length, pages);
@@ -225,7 +226,7 @@ int backing_table(size_t bytes, int node, bool prefault, enum hak_pages wish,
     if (code == 0 && prefault)
         code = fill_table(*out, length, node, pages);
     if (code != 0) {
-        release_table(*out, length, align, place);
+        release(*out, length, align, place);
         *out = NULL;
     }
     return code;
@@ -235,7 +236,7 @@ void backing_table_free(void *table, size_t bytes, enum table_place place)
 {
     size_t align = table_align(bytes, place);
     if (table != NULL)
-        release_table(table, round_up(bytes, align), align, place);
+        release(table, round_up(bytes, align), align, place);
 }
 
 int backing_check(const struct backing *backing)

@@ -16,6 +16,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Where the kernel likes, or at an address that cannot be foretold, between pages that nobody can
+ * touch. */
+enum table_place { TABLE_ANYWHERE = 0, TABLE_APART };
+
 struct backing_segment {
     int node;
     unsigned char *start;
@@ -25,7 +29,7 @@ struct backing_segment {
 struct backing {
     void *reserved; /* what backing_destroy gives back */
     size_t reserved_bytes;
-    bool apart; /* os_reserve_apart; ordinary pages of a hardened region */
+    enum table_place place; /* apart: ordinary pages of a hardened region */
     unsigned char *base;
     size_t bytes;
     enum hak_pages pages;
@@ -56,8 +60,6 @@ void backing_destroy(struct backing *backing);
  * that nobody can touch; alloc/hardened.h. Give back with backing_table_free and the same bytes
  * and place.
  */
-enum table_place { TABLE_ANYWHERE = 0, TABLE_APART };
-
 int backing_table(size_t bytes, int node, bool prefault, enum hak_pages wish,
                   enum table_place place, void **out);
 void backing_table_free(void *table, size_t bytes, enum table_place place);
