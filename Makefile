@@ -80,6 +80,10 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/.flags | need-deps
 	@mkdir -p $(@D); echo '  CC    $@'
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_MORE) -c -o $@ $<
 
+$(BUILD)/obj/%.o: %.S $(BUILD)/.flags | need-deps
+	@mkdir -p $(@D); echo '  AS    $@'
+	$(Q)$(CC) -c -o $@ $<
+
 $(BUILD)/obj/%.o: %.cc $(BUILD)/.flags | need-deps
 	@mkdir -p $(@D); echo '  CXX   $@'
 	$(Q)$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
@@ -142,7 +146,8 @@ $(PLAIN): $(BUILD)/%: $(BUILD)/obj/%.o
 
 # Every atomic step a point where a seed decides who goes on; tests/sched/build.sh asks for it, with
 # the flags that it takes.
-$(BUILD)/sched: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/sched/*.c)) $(INSIDE)
+$(BUILD)/sched: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/sched/*.c)) \
+                $(BUILD)/obj/tests/sched/switch.o $(INSIDE)
 	@echo '  LINK  $@'
 	$(Q)$(CC) $(LDFLAGS_ALL) $(addprefix -Wl$(comma)--wrap=,sched_yield os_yield os_coarse_ns \
 	    os_discard topology_current_node pthread_key_create) -o $@ $^ $(LIBS)

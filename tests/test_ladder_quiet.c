@@ -18,8 +18,7 @@
 static _Atomic unsigned long allocations, trapped;
 static volatile int last_trapped;
 
-/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name,bugprone-reserved-identifier):
- * the C library's names. */
+/* NOLINTBEGIN(readability-*,bugprone-reserved-identifier): the C library's names. */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *pointer, size_t size);
@@ -41,7 +40,7 @@ void *realloc(void *pointer, size_t size)
     atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
     return __libc_realloc(pointer, size);
 }
-/* NOLINTEND(readability-inconsistent-declaration-parameter-name,bugprone-reserved-identifier) */
+/* NOLINTEND(readability-*,bugprone-reserved-identifier): as above. */
 
 static void on_trap(int number, siginfo_t *info, void *context)
 {

@@ -85,7 +85,8 @@ every_variable_has_an_option_that_sets_it() {
         count=$((count + 1))
     done < <(variables)
     [ "$count" -ge 13 ] || fail "only $count options"
-    [ "$count" -eq "$(grep -cE '^    \[[A-Z_]+\] = \{"HAKMEM_' "$source/region/config_table.c")" ] ||
+    [ "$count" -eq \
+        "$(grep -cE '^    \[[A-Z_]+\] = \{"HAKMEM_' "$source/region/config_table.c")" ] ||
         fail "$count options, but another number of variables in the table"
 }
 

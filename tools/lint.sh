@@ -7,7 +7,8 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 shopt -s nullglob
 
-folders=(numa region alloc tools tests tests/faults tests/fuzz tests/misuse tests/sched bench examples)
+folders=(numa region alloc tools tests tests/faults tests/fuzz tests/misuse tests/sched bench
+    examples)
 sources=() headers=(include/*.h include/*.hpp)
 for folder in "${folders[@]}"; do
     sources+=("$folder"/*.c "$folder"/*.cc)

@@ -13,34 +13,61 @@ cd "$(dirname "$0")/../.." || exit 1
 
 seconds=${MUTANT_SECONDS:-60}
 
+# Two lines each: name, fuzzer and file; the sed command.
 mutants() {
-    cat <<'END'
-a_size_has_the_class_below api alloc/thread.c s|sizeclass_of(n \* 16)|sizeclass_of((n == 70 ? 64 : n) * 16)|
-aligned_class_ignores_alignment api alloc/sizeclass.c s|round_up(max_size(size, 1), alignment)|max_size(size, alignment)|
-realloc_copies_the_old_size api alloc/front.c s|memcpy(moved, pointer, min_size(have, size))|memcpy(moved, pointer, have)|
-realloc_forgets_the_tail api alloc/front.c s|memcpy(moved, pointer, min_size(have, size))|memcpy(moved, pointer, min_size(have, size) \& ~(size_t)15)|
-calloc_leaves_reused_memory api alloc/front.c s|if (object != NULL \&\& !zeroed)|if (object != NULL \&\& !zeroed \&\& bytes > 1000)|
-usable_size_too_large api alloc/usable.c s|\? bytes : 0;|? bytes + 16 : 0;|
-second_free_passes_unseen api alloc/sharedpool_release.c s|if (unlikely(was \& group->mask))|if (false)|
-interior_pointer_is_taken api alloc/sharedpool_release.c s/index \* bytes != offset || index >= capacity/index >= capacity/
-empty_slab_keeps_its_class api alloc/sharedpool_release.c s|heap_set_class(by->heap, unit, units, CLASS_NONE);||
-shrinking_gives_back_one_too_many api alloc/large.c s|heap_set_class(heap, (unit_t)(unit + want), have - want, CLASS_NONE);|want -= want > 1;&|
-outbox_loses_its_last api alloc/outbox.c s|send(thread, magazine_slots(thread->pool, outbox->magazine), outbox->count);|send(thread, magazine_slots(thread->pool, outbox->magazine), outbox->count - 1);|
-free_changes_errno api alloc/front.c s|^    errno = saved;|    errno = EINVAL;|
-hardened_overflow_passes_unseen api alloc/hardened.c s/^\( *\)!intact(hardened, pointer, size_of_live(state, spot.slot_bytes))/\1false/
-hardened_wrong_size_passes_unseen api alloc/hardened.c s/(size != have ||/(false ||/
-hardened_usable_size_too_large api alloc/hardened.c s|is_live(state) ? size_of_live(state, spot.slot_bytes) : 0|is_live(state) ? spot.slot_bytes : 0|
-range_is_not_clamped config region/config.c s|\*used = \*used > variable->most|*used = false|
-list_takes_one_more config region/config.c s/last > variable->most/last > variable->most + 1/
-words_are_read_past_the_end config region/config.c s|text += length + 1;|text += length + 2;|
-letters_shift_too_far config region/config.c s|10 \* (unsigned)(letter - letters + 1)|10 * (unsigned)(letter - letters + 1) + (letter == letters + 3)|
-neighbours_are_an_overlap adopt alloc/setup.c s|first < heap->area.base + heap->area.bytes|first <= heap->area.base + heap->area.bytes|
-overlap_of_the_last_is_missed adopt alloc/setup.c s|heap->area.base < first + bytes|heap->area.base + SUPERSLAB_BYTES < first + bytes|
-start_is_rounded_down adopt alloc/setup.c s|\*first = round_up(low, SUPERSLAB_BYTES)|*first = round_down(low, SUPERSLAB_BYTES)|
-length_is_rounded_up adopt alloc/setup.c s|return round_down(end_of, SUPERSLAB_BYTES) - \*first|return round_up(end_of, SUPERSLAB_BYTES) - *first|
-escape_is_taken_too_long text numa/sysfs.c s|from += octal ? 4 : 1|from += octal ? 5 : 1|
-long_line_writes_past_its_end text numa/sysfs.c s|if (length < sizeof line)$|if (length <= sizeof line)|
-list_forgets_where_it_began text numa/ranges.c s|scan->dash ? scan->first : scan->number|scan->number|
+    paste -d' ' - - <<'END'
+a_size_has_the_class_below api alloc/thread.c
+    s|sizeclass_of(n \* 16)|sizeclass_of((n == 70 ? 64 : n) * 16)|
+aligned_class_ignores_alignment api alloc/sizeclass.c
+    s|round_up(max_size(size, 1), alignment)|max_size(size, alignment)|
+realloc_copies_the_old_size api alloc/front.c
+    s|memcpy(moved, pointer, min_size(have, size))|memcpy(moved, pointer, have)|
+realloc_forgets_the_tail api alloc/front.c
+    s|pointer, min_size(have, size))|pointer, min_size(have, size) \& ~(size_t)15)|
+calloc_leaves_reused_memory api alloc/front.c
+    s|if (object != NULL \&\& !zeroed)|if (object != NULL \&\& !zeroed \&\& bytes > 1000)|
+usable_size_too_large api alloc/usable.c
+    s|\? bytes : 0;|? bytes + 16 : 0;|
+second_free_passes_unseen api alloc/sharedpool_release.c
+    s|if (unlikely(was \& group->mask))|if (false)|
+interior_pointer_is_taken api alloc/sharedpool_release.c
+    s/index \* bytes != offset || index >= capacity/index >= capacity/
+empty_slab_keeps_its_class api alloc/sharedpool_release.c
+    s|heap_set_class(by->heap, unit, units, CLASS_NONE);||
+shrinking_gives_back_one_too_many api alloc/large.c
+    s|heap_set_class(heap, (unit_t)(unit + want), have - want|want -= want > 1;&|
+outbox_loses_its_last api alloc/outbox.c
+    s|outbox->magazine), outbox->count);|outbox->magazine), outbox->count - 1);|
+free_changes_errno api alloc/front.c
+    s|^    errno = saved;|    errno = EINVAL;|
+hardened_overflow_passes_unseen api alloc/hardened.c
+    s/^\( *\)!intact(hardened, pointer, size_of_live(state, spot.slot_bytes), CANARY_BYTES)/\1false/
+hardened_wrong_size_passes_unseen api alloc/hardened.c
+    s/(size != have ||/(false ||/
+hardened_usable_size_too_large api alloc/hardened.c
+    s|? size_of_live(state, spot.slot_bytes) : 0|? spot.slot_bytes : 0|
+range_is_not_clamped config region/config.c
+    s|\*used = \*used > variable->most|*used = false|
+list_takes_one_more config region/config.c
+    s/last > variable->most/last > variable->most + 1/
+words_are_read_past_the_end config region/config.c
+    s|text += length + 1;|text += length + 2;|
+letters_shift_too_far config region/config.c
+    s|(letter - letters + 1);|(letter - letters + 1) + (letter == letters + 3);|
+neighbours_are_an_overlap adopt alloc/setup.c
+    s|first < heap->area.base|first <= heap->area.base|
+overlap_of_the_last_is_missed adopt alloc/setup.c
+    s|heap->area.base < first|heap->area.base + SUPERSLAB_BYTES < first|
+start_is_rounded_down adopt alloc/setup.c
+    s|\*first = round_up(low, SUPERSLAB_BYTES)|*first = round_down(low, SUPERSLAB_BYTES)|
+length_is_rounded_up adopt alloc/setup.c
+    s|return round_down(end_of|return round_up(end_of|
+escape_is_taken_too_long text numa/sysfs.c
+    s|from += octal ? 4 : 1|from += octal ? 5 : 1|
+long_line_writes_past_its_end text numa/sysfs.c
+    s|if (length < sizeof line)$|if (length <= sizeof line)|
+list_forgets_where_it_began text numa/ranges.c
+    s|scan->dash ? scan->first : scan->number|scan->number|
 END
 }
 

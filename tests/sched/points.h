@@ -34,25 +34,17 @@ bool sim_spurious(void);
 /* The caller can do nothing until somebody else has. */
 void sim_wait(void);
 
-/* Compiler matters: each has its own names for the steps on _Atomic objects. */
-#if defined(__clang__)
-#define SIM_LOAD(p) __c11_atomic_load(p, __ATOMIC_SEQ_CST)
-#define SIM_STORE(p, v) __c11_atomic_store(p, v, __ATOMIC_SEQ_CST)
-#define SIM_EXCHANGE(p, v) __c11_atomic_exchange(p, v, __ATOMIC_SEQ_CST)
-#define SIM_FETCH(op, p, v) __c11_atomic_fetch_##op(p, v, __ATOMIC_SEQ_CST)
-#define SIM_SWAP(p, e, v)                                                                          \
-    __c11_atomic_compare_exchange_strong(p, e, v, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
-#else
-#define SIM_LOAD(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
-#define SIM_STORE(p, v) __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
-#define SIM_EXCHANGE(p, v) __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST)
-#define SIM_FETCH(op, p, v) __atomic_fetch_##op(p, v, __ATOMIC_SEQ_CST)
-#define SIM_SWAP(p, e, v)                                                                          \
-    __atomic_compare_exchange_n(p, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
-#endif
-
 /* The value that an _Atomic object holds has its type without _Atomic. */
 #define SIM_TYPE(p) __typeof__((void)0, *(p))
+/* Steps on plain types: gcc and clang have the same names for these only. */
+#define SIM_PLAIN(p) ((SIM_TYPE(p) *)(uintptr_t)(p))
+#define SIM_LOAD(p) __atomic_load_n(SIM_PLAIN(p), __ATOMIC_SEQ_CST)
+#define SIM_STORE(p, v) __atomic_store_n(SIM_PLAIN(p), v, __ATOMIC_SEQ_CST)
+#define SIM_EXCHANGE(p, v) __atomic_exchange_n(SIM_PLAIN(p), v, __ATOMIC_SEQ_CST)
+#define SIM_FETCH(op, p, v) __atomic_fetch_##op(SIM_PLAIN(p), v, __ATOMIC_SEQ_CST)
+#define SIM_SWAP(p, e, v)                                                                          \
+    __atomic_compare_exchange_n(SIM_PLAIN(p), e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
+
 /* Of a pointer only whether it is one: where things lie changes from run to run. */
 #define SIM_SAW(v) sim_saw(__builtin_classify_type(v) == 5 ? (uint64_t)((v) != 0) : (uint64_t)(v))
 #define SIM_HERE(step, p)                                                                          \

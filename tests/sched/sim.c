@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define STACK_BYTES ((size_t)256 << 10)
 #define POINTS_MOST 400000U
@@ -56,6 +58,7 @@ static struct {
     int running; /* -1: begin(), end(), or no schedule at all */
     void *main_stack_pointer;
     uintptr_t main_thread_pointer;
+    bool pointer_directly; /* sim_set_thread_pointer */
 
     enum kind kind;
     unsigned calm; /* random: one point in so many */
@@ -76,8 +79,6 @@ static struct {
 static struct sim_scene *scenes;
 int sim_node[SIM_FIBERS_MAX + 1];
 int (*sim_discard)(void *at, size_t bytes);
-
-SIM_SWITCH_CODE;
 
 /* ---- random numbers, and what a scene asks ------------------------------------------------- */
 
@@ -144,7 +145,8 @@ static void go_to(int next)
     int from = sim.running;
 
     sim.running = next;
-    sim_set_thread_pointer(next < 0 ? sim.main_thread_pointer : sim.fibers[next].thread_pointer);
+    sim_set_thread_pointer(next < 0 ? sim.main_thread_pointer : sim.fibers[next].thread_pointer,
+                           sim.pointer_directly);
     sim_switch(stack_pointer_of(from), *stack_pointer_of(next));
 }
 
@@ -413,6 +415,7 @@ static void borrow_thread(struct fiber *fiber)
     pthread_t thread;
 
     sim.main_thread_pointer = sim_thread_pointer();
+    sim.pointer_directly = (getauxval(AT_HWCAP2) >> 1) & 1; /* of x86-64: HWCAP2_FSGSBASE */
     (void)sem_init(&lent, 0, 0);
     if (pthread_create(&thread, NULL, lender, fiber) != 0) {
         perror("a fiber's thread");
@@ -457,10 +460,10 @@ void sim_spawn(void (*run)(unsigned me))
     }
     memcpy(fiber->locals, locals_image, locals_image_bytes);
     memset(fiber->locals + locals_image_bytes, 0, locals_bytes - locals_image_bytes);
-    frame = (void **)(void *)(fiber->stack + STACK_BYTES) - SIM_FRAME_WORDS;
-    memset(frame, 0, SIM_FRAME_WORDS * sizeof(void *));
+    frame = (void **)(void *)(fiber->stack + STACK_BYTES) - sim_frame_words;
+    memset(frame, 0, sim_frame_words * sizeof(void *));
     void (*begin)(void) = sim_begin;
-    memcpy(&frame[SIM_FRAME_PC], &begin, sizeof(begin));
+    memcpy(&frame[sim_frame_pc], &begin, sizeof(begin));
     *fiber = (struct fiber){.stack_pointer = frame,
                             .stack = fiber->stack,
                             .run = run,
